@@ -1,0 +1,33 @@
+# What a developer runs. `just --list` shows it all.
+
+python := ".venv/bin/python"
+
+# Create .venv with everything that tests and lint need; run it again after a change of a .pyx
+setup:
+    test -x {{python}} || python3 -m venv .venv
+    {{python}} -m pip install --quiet --editable '.[test,lint]'
+
+# Rebuild the extensions only, with the annotated HTML in build/cython
+build:
+    NOETL_CYTHON_ANNOTATE=1 {{python}} -m pip install --quiet --editable .
+
+# Run the tests; arguments go to pytest
+test *arguments:
+    {{python}} -m pytest -q {{arguments}}
+
+# Check style, types and the direction of imports
+lint:
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+    .venv/bin/pyright
+    .venv/bin/cython-lint noetl
+    .venv/bin/lint-imports
+
+# Format the code and repair what ruff can repair
+format:
+    .venv/bin/ruff check --fix .
+    .venv/bin/ruff format .
+
+# Run the micro-benchmarks; arguments go to pytest
+bench *arguments:
+    {{python}} -m pytest benchmarks -q --benchmark-columns=min,median,ops {{arguments}}
