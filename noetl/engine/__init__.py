@@ -1,0 +1,1 @@
+"""The workflow engine: pure functions from playbooks and events to decisions."""
