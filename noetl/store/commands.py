@@ -1,0 +1,105 @@
+"""Looking for commands that need help: never heard of, or held by a worker that went silent."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from noetl.store.database import Database
+
+_LIVE_EXECUTION: Final = """NOT EXISTS (SELECT FROM {schema}.event AS ended
+        WHERE ended.execution_id = command.execution_id AND ended.event_type IN ('playbook.completed',
+            'playbook_completed', 'playbook.failed', 'playbook_failed', 'playbook.cancelled', 'playbook_cancelled',
+            'execution.cancelled'))"""
+
+
+class WaitingCommand(msgspec.Struct, gc=False):
+    """A command that nobody has claimed."""
+
+    execution_id: int
+    event_id: int
+    catalog_id: int
+    step: str
+    command_id: str
+    attempt: int
+    waiting_since: datetime
+
+
+class HeldCommand(msgspec.Struct, gc=False):
+    """A command whose worker shows no sign of life."""
+
+    execution_id: int
+    event_id: int
+    worker_id: str | None
+    attempt: int
+
+
+class CommandStore:
+    """Statements on ``command`` for one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        schema = database.quoted_schema
+        live = _LIVE_EXECUTION.replace("{schema}", schema)
+        self._waiting = f"""
+            SELECT execution_id, event_id, catalog_id, step_name AS step,
+                coalesce(meta ->> 'command_id', execution_id || ':' || step_name || ':' || event_id) AS command_id,
+                attempt, updated_at AS waiting_since
+            FROM {schema}.command
+            WHERE status = 'PENDING' AND updated_at < now() - $1::interval AND {live}
+                AND (updated_at, event_id) > (coalesce($3::timestamptz, '-infinity'), coalesce($4::bigint, 0))
+            ORDER BY updated_at, event_id LIMIT $2"""
+        # An owner is alive while its runtime row beats or the command itself does, however long it works (spec 70, I3).
+        # One without a runtime row cannot be judged; it keeps the command for the hard limit.
+        self._held = f"""
+            SELECT command.execution_id, command.event_id, command.worker_id, command.attempt
+            FROM {schema}.command
+            LEFT JOIN {schema}.runtime ON runtime.kind = 'worker_pool' AND runtime.name = command.worker_id
+            WHERE command.status IN ('CLAIMED', 'RUNNING')
+                AND command.claimed_at < now() - $1::interval
+                AND CASE WHEN runtime.name IS NULL THEN command.claimed_at < now() - $2::interval
+                    ELSE runtime.heartbeat < now() - $1::interval END
+                AND NOT EXISTS (SELECT FROM {schema}.event AS beat
+                    WHERE beat.execution_id = command.execution_id AND beat.event_type = 'command.heartbeat'
+                        AND beat.node_name = command.step_name AND beat.ingest_time > now() - $1::interval
+                        AND coalesce(beat.result -> 'context' ->> 'command_id', beat.meta ->> 'command_id')
+                            = command.meta ->> 'command_id')
+                AND {live}
+            ORDER BY command.claimed_at LIMIT $3"""
+        self._not_begun = f"""
+            SELECT execution_id, event_id, worker_id, attempt FROM {schema}.command
+            WHERE status = 'CLAIMED' AND claimed_at < now() - $1::interval AND {live}
+            ORDER BY claimed_at LIMIT $2"""
+        self._silent = f"""
+            SELECT bool_and(status = 'offline' OR heartbeat < now() - $2::interval)
+            FROM {schema}.runtime WHERE kind = 'worker_pool' AND name = $1"""
+
+    async def waiting(
+        self, older_than_seconds: float, limit: int, after: tuple[datetime, int] | None = None
+    ) -> list[WaitingCommand]:
+        """Unclaimed commands of running executions, oldest first, behind a ``waiting_since`` and ``event_id``."""
+        records = await self._database.fetch(
+            self._waiting, timedelta(seconds=older_than_seconds), limit, *(after or (None, None))
+        )
+        return [WaitingCommand(**record) for record in records]
+
+    async def held_by_silent_workers(
+        self, silent_seconds: float, unknown_worker_seconds: float, limit: int
+    ) -> list[HeldCommand]:
+        """Claimed or running commands without a sign of life from their worker for so long, oldest claim first."""
+        records = await self._database.fetch(
+            self._held, timedelta(seconds=silent_seconds), timedelta(seconds=unknown_worker_seconds), limit
+        )
+        return [HeldCommand(**record) for record in records]
+
+    async def claimed_but_not_begun(self, seconds: float, limit: int) -> list[HeldCommand]:
+        """Commands that were claimed so long ago without a word since: their worker never got the answer."""
+        records = await self._database.fetch(self._not_begun, timedelta(seconds=seconds), limit)
+        return [HeldCommand(**record) for record in records]
+
+    async def is_silent(self, worker_id: str, silent_seconds: float) -> bool | None:
+        """Whether a registered worker is offline or has not beaten for so long; None for an unknown one."""
+        return await self._database.fetchval(self._silent, worker_id, timedelta(seconds=silent_seconds))
