@@ -1,0 +1,344 @@
+"""A lane: one queue, one database connection, one transaction for all that waited (design.md, "The ledger")."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from time import perf_counter, time_ns
+from typing import TYPE_CHECKING, Final, Protocol
+
+from noetl.errors import DatabaseUnavailableError, InternalError, NoetlError, OverloadedError
+from noetl.ledger.scope import BatchScope, ExecutionScope
+from noetl.ledger.work import IngestWork, repeated_with_other_content
+from noetl.store.database import ConnectionLostError
+from noetl.store.ledger import RepeatedEventError, StaleStateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from noetl.ledger.cache import ByteBoundedCache, ExecutionEntry
+    from noetl.ledger.work import Work
+    from noetl.store.connection import Connection
+    from noetl.store.events import EventStore
+    from noetl.store.ledger import LedgerConnection, LedgerStore
+
+log = logging.getLogger("noetl.ledger")
+
+RECONNECT_SECONDS: Final = 5.0
+"""How long a lane tries to get a lost connection back before it refuses the work that waits."""
+SHARED_LIMIT: Final = 10_000
+"""How many executions a lane remembers as also written by other processes."""
+WRITE_SECONDS: Final = 20.0
+"""Longest time of one batch in the database; workers give up a claim after 30 s."""
+ATTEMPTS: Final = 8
+"""How often a batch is decided again because other processes appended in between."""
+
+
+class LedgerMetrics(Protocol):
+    """What the ledger tells about itself."""
+
+    def observe_batch(self, size: int) -> None:
+        """One batch of so many operations was committed."""
+        ...
+
+    def observe_phase(self, phase: str, seconds: float) -> None:
+        """Time of one batch in ``wait`` (oldest operation in the queue), ``decide`` or ``write``."""
+        ...
+
+    def observe_pass(self, seconds: float) -> None:
+        """The engine decided what follows from one event."""
+        ...
+
+    def observe_claim(self, outcome: str) -> None:
+        """A claim ended with ``claimed``, ``conflict``, ``not_found`` or ``error``."""
+        ...
+
+    def observe_announcement(self, segment: str, *, is_repeated: bool) -> None:
+        """A command was issued for a pool segment, or taken back from a silent worker."""
+        ...
+
+    def observe_execution(self, status: str) -> None:
+        """An execution ``started``, or ended ``completed``, ``failed`` or ``cancelled``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LaneServices:
+    """What the lanes of one database share."""
+
+    store: LedgerStore
+    event_store: EventStore
+    cache: ByteBoundedCache[int, ExecutionEntry]
+    mint: Callable[[], int]
+    committed: Callable[[BatchScope], None]
+    """Called after each commit, with what to announce; must not block."""
+    missing: Callable[[Work], None]
+    """Called for work whose execution is not in the cache: load it elsewhere, then submit the work again."""
+    metrics: LedgerMetrics
+
+
+class Lane:
+    """Handles the operations of the executions that hash to it, in order of arrival."""
+
+    def __init__(
+        self, services: LaneServices, connection: LedgerConnection, *, queue_limit: int, batch_limit: int
+    ) -> None:
+        self._services = services
+        self._connection = connection
+        self._queue: deque[Work] = deque()
+        self._queue_limit = queue_limit
+        self._batch_limit = batch_limit
+        self._wakeup = asyncio.Event()
+        self._closing = False
+        self._shared: OrderedDict[int, None] = OrderedDict()
+
+    @property
+    def depth(self) -> int:
+        """Operations that wait."""
+        return len(self._queue)
+
+    def submit(self, work: Work) -> None:
+        """Queue an operation; its future gets the reply after the commit.
+
+        Raises:
+            OverloadedError: the queue is full (promise P5).
+        """
+        if len(self._queue) >= self._queue_limit:
+            raise OverloadedError("The server is overloaded, try again", detail="lane queue is full")
+        work.enqueued_at = perf_counter()
+        self._queue.append(work)
+        self._wakeup.set()
+
+    async def run(self) -> None:
+        """Drain the queue until `close`; then finish what waits and return."""
+        try:
+            while True:
+                if not self._queue:
+                    if self._closing:
+                        return
+                    self._wakeup.clear()
+                    await self._wakeup.wait()
+                    continue
+                batch = self._next_batch()
+                if batch:
+                    await self._process(batch)
+        finally:
+            await self._connection.close()
+
+    def close(self) -> None:
+        """Let `run` return once the queue is empty."""
+        self._closing = True
+        self._wakeup.set()
+
+    def _next_batch(self) -> list[Work]:
+        batch: list[Work] = []
+        queue = self._queue
+        while queue and len(batch) < self._batch_limit:
+            if batch and queue[0].is_alone:
+                break
+            work = queue.popleft()
+            if not work.future.done():
+                batch.append(work)
+                if work.is_alone:
+                    break
+        return batch
+
+    async def _process(self, batch: list[Work]) -> None:
+        """Commit a batch; if it fails as a whole, each operation alone, so that one bad one hurts only its sender."""
+        self._services.metrics.observe_phase("wait", perf_counter() - batch[0].enqueued_at)
+        try:
+            await self._commit(batch)
+        except DatabaseUnavailableError as error:
+            _refuse(batch, error)
+        except Exception as error:  # the boundary of a batch: nothing may end the lane
+            if len(batch) > 1:
+                for work in batch:
+                    work.is_alone = True
+                for work in batch:
+                    await self._process([work])
+                return
+            if isinstance(error, NoetlError):
+                _refuse(batch, error)
+                return
+            log.exception("Operation failed", extra={"execution_id": batch[0].execution_id})
+            failure = InternalError("Internal error", detail=repr(error))
+            failure.__cause__ = error
+            _refuse(batch, failure)
+
+    async def _commit(self, batch: list[Work]) -> None:
+        for _ in range(ATTEMPTS):
+            batch = self._loaded(batch)
+            if not batch:
+                return
+            scope = BatchScope(time_ns(), self._services.mint)
+            try:
+                await self._attempt(batch, scope)
+            except StaleStateError as stale:
+                self._forget(scope)
+                for execution_id in stale.executions:
+                    self._shared[execution_id] = None
+                while len(self._shared) > SHARED_LIMIT:
+                    self._shared.popitem(last=False)
+            except RepeatedEventError:
+                self._forget(scope)
+                if not await self._mark_repeated(batch):
+                    raise
+            except ConnectionLostError:
+                self._forget(scope)
+                if await self._was_committed(scope):
+                    self._resolve(batch, scope)
+                    return
+            except BaseException:
+                self._forget(scope)
+                raise
+            else:
+                self._resolve(batch, scope)
+                return
+        raise OverloadedError("The execution is busy in other processes, try again", detail="stale state")
+
+    def _loaded(self, batch: list[Work]) -> list[Work]:
+        """Those whose execution is in memory; the others go to be loaded, off the lane, and come back."""
+        ready: list[Work] = []
+        for work in batch:
+            if work.future.done():
+                continue
+            if not work.creates_execution:
+                present = self._services.cache.peek(work.execution_id)
+                if present is not None:
+                    work.entry = present
+                elif work.entry is None or work.entry.is_void:
+                    self._services.missing(work)
+                    continue
+            ready.append(work)
+        return ready
+
+    async def _attempt(self, batch: Sequence[Work], scope: BatchScope) -> None:
+        """Decide for all and write once. Afterwards the outcomes stand in ``scope.outcomes``."""
+        services = self._services
+        shared: list[ExecutionEntry] = []
+        for work in batch:
+            if work.execution_id in scope.entries:
+                continue
+            entry = work.new_entry() or services.cache.get(work.execution_id) or work.entry
+            if entry is None:
+                raise InternalError("Internal error", detail="execution state was evicted within its own batch")
+            scope.entries[work.execution_id] = entry
+            if work.execution_id in self._shared:
+                shared.append(entry)
+        try:
+            async with asyncio.timeout(WRITE_SECONDS), self._connection.use() as connection:
+                await self._write(connection, batch, scope, shared)
+        except TimeoutError as error:
+            self._connection.discard()
+            raise ConnectionLostError("Database error: the database is unreachable", detail="no answer") from error
+        services.metrics.observe_batch(len(batch))
+
+    async def _write(
+        self, connection: Connection, batch: Sequence[Work], scope: BatchScope, shared: list[ExecutionEntry]
+    ) -> None:
+        services = self._services
+        if not shared:
+            await self._decide_and_append(connection, batch, scope)
+            return
+        # Somebody else appends to these as well: look first, under the lock, instead of failing afterwards.
+        async with connection.transaction():
+            await services.store.lock(connection, sorted(scope.entries))
+            for entry in shared:
+                await self._fold_tail(connection, entry)
+            await self._decide_and_append(connection, batch, scope)
+
+    async def _fold_tail(self, connection: Connection, entry: ExecutionEntry) -> None:
+        state = entry.state
+        for event in await self._services.event_store.tail(connection, state.execution_id, state.cursor):
+            state.apply(event)
+            state.cursor = event.log_position
+
+    async def _decide_and_append(self, connection: Connection, batch: Sequence[Work], scope: BatchScope) -> None:
+        services = self._services
+        begin = perf_counter()
+        held = sorted((execution_id, entry.state.cursor) for execution_id, entry in scope.entries.items())
+        views = {execution_id: ExecutionScope(scope, entry) for execution_id, entry in scope.entries.items()}
+        for work in batch:
+            written = len(scope.rows.events)
+            try:
+                scope.outcomes.append(work.apply(views[work.execution_id]))
+            except NoetlError as error:
+                if len(scope.rows.events) != written:
+                    raise
+                scope.outcomes.append(error)
+        decided = perf_counter()
+        services.metrics.observe_phase("decide", decided - begin)
+        positions = await services.store.append(connection, held, scope.rows)
+        services.metrics.observe_phase("write", perf_counter() - decided)
+        for execution_id, position in positions.items():
+            scope.entries[execution_id].state.cursor = position
+        for execution_id, entry in scope.entries.items():
+            services.cache.put(execution_id, entry, entry.approximate_bytes)
+
+    def _resolve(self, batch: Sequence[Work], scope: BatchScope) -> None:
+        for work, outcome in zip(batch, scope.outcomes, strict=True):
+            if work.future.done():
+                continue
+            if isinstance(outcome, NoetlError):
+                work.future.set_exception(outcome)
+            else:
+                work.future.set_result(outcome)
+        self._services.committed(scope)
+
+    def _forget(self, scope: BatchScope) -> None:
+        """Throw away every state that a transaction without a commit has touched."""
+        if not scope.outcomes:
+            return
+        for execution_id, entry in scope.entries.items():
+            entry.is_void = True
+            self._services.cache.discard(execution_id)
+
+    async def _mark_repeated(self, batch: Sequence[Work]) -> bool:
+        """Find the events of the batch that are in the log already. False when there is none: no repetition then."""
+        found = False
+        async with self._connection.use() as connection:
+            for work in batch:
+                if isinstance(work, IngestWork) and not work.future.done():
+                    found |= await self._mark_repeated_events(connection, work)
+        return found
+
+    async def _mark_repeated_events(self, connection: Connection, work: IngestWork) -> bool:
+        found = False
+        for index, item in enumerate(work.incoming):
+            if item.event_id is None or index in work.repeated:
+                continue
+            stored = await self._services.event_store.stored(
+                connection, work.execution_id, item.event_id, item.result.decode()
+            )
+            if stored is None:
+                continue
+            found = True
+            content = (item.event_type, item.step, item.status)
+            if (stored.event_type, stored.node_name, stored.status) != content or not stored.same_result:
+                work.future.set_exception(repeated_with_other_content(item.event_id))
+                break
+            work.repeated.add(index)
+        return found
+
+    async def _was_committed(self, scope: BatchScope) -> bool:
+        """After a lost connection: whether the batch took effect nevertheless.
+
+        One without a witness holds only what clients named: it is sent again, and what is in the log is recognised.
+
+        Raises:
+            DatabaseUnavailableError: the database does not come back in time.
+        """
+        await self._connection.reconnect(RECONNECT_SECONDS)
+        witness = scope.rows.witness
+        if witness is None:
+            return False
+        async with self._connection.use() as connection, connection.transaction():
+            return await self._services.store.was_committed(connection, *witness)
+
+
+def _refuse(batch: Sequence[Work], error: NoetlError) -> None:
+    for work in batch:
+        if not work.future.done():
+            work.future.set_exception(error)

@@ -1,0 +1,91 @@
+"""Rebuilding an execution's state from the log, in pages, once for all who wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from noetl.engine.state import ExecutionState
+from noetl.errors import NotFoundError
+from noetl.ledger.cache import ByteBoundedCache, ExecutionEntry
+
+if TYPE_CHECKING:
+    from noetl.ledger.playbooks import Playbooks
+    from noetl.store.database import Database
+    from noetl.store.events import EventStore
+
+PAGE: Final = 2_000
+"""Events read and folded between two chances for other work on the loop."""
+_SMALLEST_ID: Final = -(2**63)
+
+
+class StateLoader:
+    """Fills the cache of execution states."""
+
+    def __init__(
+        self,
+        database: Database,
+        event_store: EventStore,
+        playbooks: Playbooks,
+        cache: ByteBoundedCache[int, ExecutionEntry],
+        *,
+        repair_loop_results: bool = True,
+    ) -> None:
+        """``repair_loop_results`` False keeps loop results as the reference does (NOETL_LOOP_RESULTS)."""
+        self._database = database
+        self._event_store = event_store
+        self._playbooks = playbooks
+        self._cache = cache
+        self._repair_loop_results = repair_loop_results
+        self._loading: dict[int, asyncio.Task[ExecutionEntry]] = {}
+
+    async def load(self, execution_id: int) -> ExecutionEntry:
+        """The execution's entry, from the cache or the log.
+
+        Raises:
+            NotFoundError: it has no events.
+            DatabaseUnavailableError: the log cannot be read now.
+        """
+        entry = self._cache.peek(execution_id)
+        if entry is not None:
+            return entry
+        task = self._loading.get(execution_id)
+        if task is None:
+            task = asyncio.create_task(self._load(execution_id))
+            self._loading[execution_id] = task
+            task.add_done_callback(lambda _: self._loading.pop(execution_id, None))
+        # One waiter that gives up must not take the load away from the others.
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Cancel the loads that are under way."""
+        tasks = list(self._loading.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _load(self, execution_id: int) -> ExecutionEntry:
+        state: ExecutionState | None = None
+        position, event_id = 0, _SMALLEST_ID
+        while True:
+            async with self._database.acquire() as connection:
+                page = await self._event_store.page(connection, execution_id, position, event_id, PAGE)
+            for event in page:
+                if state is None:
+                    state = ExecutionState(
+                        execution_id, event.catalog_id or 0, repair_loop_results=self._repair_loop_results
+                    )
+                state.apply(event)
+                state.cursor = max(state.cursor, event.log_position)
+                position, event_id = event.log_position, event.event_id
+            if len(page) < PAGE:
+                break
+        if state is None:
+            raise NotFoundError(f"Execution not found: {execution_id}")
+        playbook = await self._playbooks.get(state.catalog_id)
+        present = self._cache.peek(execution_id)
+        if present is not None:
+            return present
+        entry = ExecutionEntry(state, playbook)
+        self._cache.put(execution_id, entry, entry.approximate_bytes)
+        return entry

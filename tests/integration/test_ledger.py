@@ -1,0 +1,250 @@
+"""The ledger on a real PostgreSQL: durability, one decision per event, one owner per command, idempotence."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from noetl.errors import ConflictError, NotFoundError, UnprocessableError
+from noetl.ledger.items import StartExecution
+from noetl.ledger.ledger import LedgerLimits
+from tests.integration.ledger_harness import incoming, open_ledger, rows
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.integration.ledger_harness import LedgerHarness
+
+LINEAR = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: linear, path: ledger/linear}
+workload: {k: 5}
+workflow:
+  - step: start
+    tool: {kind: noop}
+    next: [{step: end}]
+  - step: end
+    tool: {kind: python, args: {value: "{{ start.ok }}"}, code: "result = {}"}
+"""
+
+PARALLEL = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: parallel, path: ledger/parallel}
+workflow:
+  - step: start
+    tool: {kind: noop}
+    next: [{step: many}]
+  - step: many
+    tool: {kind: noop}
+    loop: {in: "{{ n }}", iterator: item, spec: {mode: parallel}}
+    next: [{step: end}]
+  - step: end
+    tool: {kind: noop}
+"""
+
+
+@pytest.fixture
+async def ledger(migrated_database_url: str) -> AsyncIterator[LedgerHarness]:
+    async with open_ledger(migrated_database_url) as harness:
+        await harness.register(LINEAR)
+        await harness.register(PARALLEL)
+        yield harness
+
+
+async def test_linear_playbook_runs_to_its_terminal_event(ledger: LedgerHarness) -> None:
+    execution = await ledger.start("ledger/linear", k=7)
+    await ledger.run_workers(lambda item: {"ok": item.step})
+    worker = ["command.claimed", "command.started", "call.done", "command.completed"]
+    assert [event for event, _, _ in await ledger.log(execution)] == [
+        "playbook_started",
+        "command.issued",
+        *worker,
+        "step.enter",
+        "command.issued",
+        *worker,
+        "playbook.completed",
+    ]
+    commands = await ledger.database.fetch(
+        "SELECT status, worker_id FROM noetl.command WHERE execution_id = $1", execution
+    )
+    assert [(record["status"], record["worker_id"]) for record in commands] == [("COMPLETED", "w0")] * 2
+    head = await ledger.database.fetchrow(
+        "SELECT status, end_time FROM noetl.execution WHERE execution_id = $1", execution
+    )
+    assert head is not None
+    assert head["status"] == "COMPLETED"
+    assert head["end_time"] is not None
+
+
+async def test_parallel_loop_with_many_workers_issues_its_successor_once(ledger: LedgerHarness) -> None:
+    execution = await ledger.start("ledger/parallel", n=800)
+    assert await ledger.run_workers(lambda item: {"n": item.step}, workers=32) == 802
+    log = await ledger.log(execution)
+    assert sum(event == "command.issued" for event, _, _ in log) == 802
+    assert [event for event, _, _ in log if event.startswith("playbook.")] == ["playbook.completed"]
+    assert log[-1][0] == "playbook.completed"
+
+
+async def test_two_processes_on_one_database_decide_once(migrated_database_url: str, ledger: LedgerHarness) -> None:
+    async with open_ledger(migrated_database_url, machine_id=2, announcer=ledger.announcer) as other:
+        execution = await ledger.start("ledger/parallel", n=40)
+        turns = itertools.cycle((ledger, other))
+
+        async def serve(name: str) -> None:
+            while True:
+                try:
+                    item = await asyncio.wait_for(ledger.announcer.queue.get(), 0.5)
+                except TimeoutError:
+                    return
+                await next(turns).claim(item, name)
+                await next(turns).post(item, "command.started", "STARTED", {})
+                await next(turns).post(item, "command.completed", "success", {"status": "success"})
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(8):
+                group.create_task(serve(f"w{number}"))
+    log = await ledger.log(execution)
+    assert sum(event == "command.issued" for event, _, _ in log) == 42
+    assert sum(event.startswith("playbook.") for event, _, _ in log) == 1
+
+
+async def test_second_claim_by_another_worker_is_refused(ledger: LedgerHarness) -> None:
+    await ledger.start("ledger/linear")
+    item = await ledger.announcer.queue.get()
+    outcomes = await asyncio.gather(
+        *(ledger.claim(item, f"worker-{number}") for number in range(20)), return_exceptions=True
+    )
+    winners = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, dict)]
+    assert len(winners) == 1
+    assert all(
+        isinstance(outcome, ConflictError) and str(outcome) == f"Command already claimed by worker-{winners[0]}"
+        for outcome in outcomes
+        if not isinstance(outcome, dict)
+    )
+    assert await ledger.claim(item, f"worker-{winners[0]}") == outcomes[winners[0]]
+
+
+async def test_finished_command_cannot_be_claimed_again(ledger: LedgerHarness) -> None:
+    await ledger.start("ledger/linear")
+    item = await ledger.announcer.queue.get()
+    await ledger.work(item, {"ok": 1})
+    with pytest.raises(ConflictError, match="Command already reached terminal state"):
+        await ledger.claim(item)
+
+
+async def test_unknown_command_is_not_found(ledger: LedgerHarness) -> None:
+    with pytest.raises(NotFoundError, match=r"command\.issued event not found: 7"):
+        await ledger.ledger.claim(7, "w1")
+
+
+async def test_event_of_unknown_execution_is_refused(ledger: LedgerHarness) -> None:
+    with pytest.raises(NotFoundError, match="Execution not found: 12"):
+        await ledger.ledger.ingest(12, [incoming("step.enter", "s", "RUNNING", {})])
+
+
+async def test_repeated_event_is_stored_once_and_answered_alike(ledger: LedgerHarness) -> None:
+    execution = await ledger.start("ledger/linear")
+    item = await ledger.announcer.queue.get()
+    await ledger.claim(item)
+    ids = await asyncio.gather(
+        *(ledger.post(item, "command.completed", "success", {"status": "success"}, event_id=4242) for _ in range(10))
+    )
+    assert ids == [4242] * 10
+    log = await ledger.log(execution)
+    assert sum(event == "command.completed" for event, _, _ in log) == 1
+    assert sum(event == "command.issued" for event, _, _ in log) == 2
+
+
+async def test_another_event_under_a_taken_id_is_refused(ledger: LedgerHarness) -> None:
+    await ledger.start("ledger/linear")
+    item = await ledger.announcer.queue.get()
+    await ledger.post(item, "command.started", "STARTED", {}, event_id=99)
+    with pytest.raises(ConflictError, match="Event 99 already exists"):
+        await ledger.post(item, "command.started", "STARTED", {"other": True}, event_id=99)
+
+
+async def test_one_bad_operation_hurts_only_its_sender(ledger: LedgerHarness) -> None:
+    execution = await ledger.start("ledger/linear")
+    good = [incoming("step.enter", f"s{number}", "RUNNING", {}) for number in range(5)]
+    bad = incoming("step.enter", "bad", "RUNNING", {})
+    bad.result = b'{"status":5}'
+    outcomes = await asyncio.gather(
+        *(ledger.ledger.ingest(execution, [event]) for event in [*good[:2], bad, *good[2:]]), return_exceptions=True
+    )
+    assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, False, True, False, False, False]
+    assert len([node for event, node, _ in await ledger.log(execution) if event == "step.enter"]) == 5
+
+
+async def test_idempotency_key_starts_one_execution(ledger: LedgerHarness) -> None:
+    request = StartExecution(path="ledger/linear", idempotency_key="order-1")
+    started = await asyncio.gather(*(ledger.ledger.start(request) for _ in range(8)))
+    assert len({item.execution_id for item in started}) == 1
+    assert len(await ledger.log(started[0].execution_id)) == 2
+
+
+async def test_cancelled_execution_issues_and_gives_out_nothing(ledger: LedgerHarness) -> None:
+    execution = await ledger.start("ledger/linear")
+    item = await ledger.announcer.queue.get()
+    await ledger.claim(item)
+    assert await ledger.ledger.cancel(execution, "enough") == [execution]
+    await ledger.post(item, "command.completed", "success", {"status": "success"})
+    assert ledger.announcer.queue.empty()
+    with pytest.raises(ConflictError, match="Execution has been cancelled"):
+        await ledger.claim(item, "w2")
+    with pytest.raises(UnprocessableError, match="Cannot cancel execution in CANCELLED state"):
+        await ledger.ledger.cancel(execution)
+    assert [status for event, _, status in await ledger.log(execution) if event.startswith("playbook_c")] == [
+        "CANCELLED"
+    ]
+
+
+async def test_state_is_rebuilt_after_eviction(migrated_database_url: str) -> None:
+    async with open_ledger(migrated_database_url, limits=LedgerLimits(state_bytes=1)) as ledger:
+        path = await ledger.register(LINEAR)
+        executions = [await ledger.start(path) for _ in range(10)]
+        await ledger.run_workers(lambda item: {"ok": item.step}, workers=4)
+        for execution in executions:
+            log = await ledger.log(execution)
+            assert sum(event == "command.issued" for event, _, _ in log) == 2
+            assert log[-1][0] == "playbook.completed"
+
+
+async def test_silent_worker_loses_its_command_and_the_last_attempt_fails_the_run(ledger: LedgerHarness) -> None:
+    execution = await ledger.start("ledger/linear")
+    item = await ledger.announcer.queue.get()
+    await ledger.claim(item, "dead")
+    assert await ledger.ledger.requeue(execution, item.event_id, "dead", 2, 60) == "requeued"
+    again = await ledger.announcer.queue.get()
+    assert (again.event_id, again.attempt) == (item.event_id, 2)
+    assert await ledger.ledger.requeue(execution, item.event_id, "dead", 2, 60) == "moot"
+    await ledger.claim(again, "dead too")
+    assert await ledger.ledger.requeue(execution, item.event_id, "dead too", 2, 60) == "failed"
+    log = await ledger.log(execution)
+    assert [event for event, _, _ in log[-2:]] == ["command.failed", "playbook.failed"]
+
+
+async def test_late_result_of_the_replaced_worker_advances_once(ledger: LedgerHarness) -> None:
+    execution = await ledger.start("ledger/linear")
+    item = await ledger.announcer.queue.get()
+    await ledger.claim(item, "slow")
+    await ledger.ledger.requeue(execution, item.event_id, "slow", 3, 60)
+    again = await ledger.announcer.queue.get()
+    await ledger.post(item, "command.completed", "success", {"status": "success"})
+    await ledger.post(again, "command.completed", "success", {"status": "success"})
+    assert sum(event == "command.issued" for event, _, _ in await ledger.log(execution)) == 2
+
+
+async def test_lost_connection_of_a_lane_is_replaced(migrated_database_url: str, ledger: LedgerHarness) -> None:
+    execution = await ledger.start("ledger/linear")
+    await rows(
+        migrated_database_url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND datname = current_database()",
+    )
+    await ledger.run_workers(lambda item: {"ok": item.step})
+    assert (await ledger.log(execution))[-1][0] == "playbook.completed"
