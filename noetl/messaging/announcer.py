@@ -1,0 +1,178 @@
+"""Publishing command notifications: a window of unacknowledged publishes, repeated until NATS has them (promise P3).
+
+What waits here is only a shortcut: every notification derives from a committed row, and whatever is lost with this
+process is found again by the re-announcer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from nats.js.errors import NoStreamResponseError
+
+from noetl._fast.event_codec import notification
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nats.js.api import PubAck
+
+    from noetl.ledger.scope import Notification
+    from noetl.messaging.connection import NatsConnection
+
+log = logging.getLogger("noetl.messaging")
+
+QUEUE_LIMIT: Final = 100_000
+"""Notifications kept while NATS is away; beyond it the oldest are left to the re-announcer."""
+REMEMBERED: Final = 50_000
+"""Commands whose stream sequence is remembered, so that the re-announcer can tell waiting from lost."""
+ACKNOWLEDGE_SECONDS: Final = 5.0
+
+
+class Announced(NamedTuple):
+    """Where the stream keeps a notification."""
+
+    sequence: int
+    stream_created: object
+    number: int
+    at: float
+
+
+class AnnouncerMetrics(Protocol):
+    """What publishing tells about itself."""
+
+    def observe_publish(self, outcome: str, seconds: float) -> None:
+        """One publish ended with ``ok`` or ``error``."""
+        ...
+
+
+class NatsAnnouncer:
+    """Queue, window and memory of the publishes of one process."""
+
+    def __init__(self, connection: NatsConnection, server_url: str, metrics: AnnouncerMetrics) -> None:
+        self._connection = connection
+        self._server_url = server_url
+        self._metrics = metrics
+        self._queue: deque[tuple[Notification, int]] = deque()
+        self._wakeup = asyncio.Event()
+        self._announced: OrderedDict[int, Announced] = OrderedDict()
+        self._in_flight = 0
+        self._drained = asyncio.Event()
+        self._queued: set[int] = set()
+
+    @property
+    def waiting(self) -> int:
+        """Notifications that NATS does not have yet."""
+        return len(self._queue) + self._in_flight
+
+    def announce(self, notifications: Sequence[Notification]) -> None:
+        """Queue notifications; returns at once and never fails."""
+        for item in notifications:
+            previous = self._announced.get(item.event_id)
+            number = 1 if previous is None else previous.number + 1
+            self._queue.append((item, max(number, item.attempt)))
+            self._queued.add(item.event_id)
+        while len(self._queue) > QUEUE_LIMIT:
+            self._queued.discard(self._queue.popleft()[0].event_id)
+        self._drained.clear()
+        self._wakeup.set()
+
+    def forget(self, event_id: int) -> None:
+        """The command was claimed or is moot: its place in the stream does not matter any more."""
+        self._announced.pop(event_id, None)
+
+    def is_queued(self, event_id: int) -> bool:
+        """Whether NATS has yet to take a notification of this command."""
+        return event_id in self._queued
+
+    def announced(self, event_id: int) -> Announced | None:
+        """Where the notification went, if this process knows."""
+        return self._announced.get(event_id)
+
+    async def run(self) -> None:
+        """Publish until cancelled. While NATS is away the queue waits."""
+        async with asyncio.TaskGroup() as publishes:
+            window = asyncio.Semaphore(256)
+            while True:
+                await self._connection.ready()
+                if not self._queue:
+                    self._wakeup.clear()
+                    await self._wakeup.wait()
+                    continue
+                await window.acquire()
+                if not self._queue:
+                    window.release()
+                    continue
+                item, number = self._queue.popleft()
+                self._in_flight += 1
+                publishes.create_task(self._publish(item, number, window))
+
+    async def flush(self, within_seconds: float) -> None:
+        """Wait until NATS has everything, at most so long; what is left stays for the re-announcer."""
+        if self.waiting and self._connection.state == "connected":
+            try:
+                async with asyncio.timeout(within_seconds):
+                    await self._drained.wait()
+            except TimeoutError:
+                log.info("Notifications left unpublished", extra={"count": self.waiting})
+
+    async def _publish(self, item: Notification, number: int, window: asyncio.Semaphore) -> None:
+        begin = perf_counter()
+        outcome = "error"
+        try:
+            acknowledgement = await self._send(item, number)
+            outcome = "ok"
+        except NoStreamResponseError:
+            self._again(item, number)
+            self._connection.report_missing_stream()
+        except Exception as error:  # whatever the driver trips over: NATS must never end the server
+            self._again(item, number)
+            log.debug("Publish failed, will be repeated", extra={"event_id": item.event_id, "error": repr(error)})
+            await asyncio.sleep(0.1)
+        else:
+            self._queued.discard(item.event_id)
+            self._remember(item.event_id, number, acknowledgement)
+        finally:
+            self._in_flight -= 1
+            if not self.waiting:
+                self._drained.set()
+            window.release()
+            self._metrics.observe_publish(outcome, perf_counter() - begin)
+
+    async def _send(self, item: Notification, number: int) -> PubAck:
+        async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+            future = await self._connection.context.publish_async(  # pyright: ignore[reportUnknownMemberType]
+                f"{self._connection.subject}.{item.segment}.{item.execution_id}",
+                notification(item.execution_id, item.event_id, item.command_id, item.step, self._server_url),
+                headers={"Nats-Msg-Id": f"{item.event_id}:{number}"},
+            )
+            return await future
+
+    def _again(self, item: Notification, number: int) -> None:
+        # The same number: had NATS taken the first one after all, its duplicate window drops this one.
+        self._queue.appendleft((item, number))
+        self._wakeup.set()
+
+    def _remember(self, event_id: int, number: int, acknowledgement: PubAck) -> None:
+        self._announced[event_id] = Announced(acknowledgement.seq, self._connection.stream_created, number, monotonic())
+        while len(self._announced) > REMEMBERED:
+            self._announced.popitem(last=False)
+
+
+class SilentAnnouncer:
+    """Degraded mode: NATS is not configured, nobody is told (spec 60, section 2.4)."""
+
+    def announce(self, notifications: Sequence[Notification]) -> None:
+        """Say in the log that these commands wait unheard."""
+        for item in notifications:
+            log.warning(
+                "NATS not configured; command notification skipped",
+                extra={"execution_id": item.execution_id, "event_id": item.event_id},
+            )
+
+    def forget(self, event_id: int) -> None:
+        """Nothing is remembered."""

@@ -1,0 +1,96 @@
+"""Running something again and again: failures are logged and never end the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from noetl.runtime.leases import Lease
+
+log = logging.getLogger("noetl.runtime")
+
+
+class SweepMetrics(Protocol):
+    """What periodic work tells about itself."""
+
+    def observe_sweep(self, sweep: str, ok: bool, seconds: float) -> None:
+        """One run of a job ended."""
+        ...
+
+
+@dataclass(slots=True)
+class Job:
+    """Periodic work. ``everywhere`` jobs run in each process, the others only in the holder of the lease."""
+
+    name: str
+    interval_seconds: float
+    run: Callable[[], Awaitable[Any]]
+    everywhere: bool = False
+    due_at: float = 0.0
+
+
+class PeriodicJobs:
+    """Runs jobs when they are due; `wake` makes all of them due at once."""
+
+    def __init__(
+        self, jobs: Sequence[Job], lease: Lease, metrics: SweepMetrics, tick_seconds: float = 1.0
+    ) -> None:  # fmt: skip
+        self._metrics = metrics
+        self._jobs = [job for job in jobs if job.interval_seconds > 0]
+        self._lease = lease
+        self._tick_seconds = min([tick_seconds, *(job.interval_seconds for job in self._jobs)])
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Run all jobs as soon as possible, because something they wait for has happened."""
+        for job in self._jobs:
+            job.due_at = 0.0
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Run until cancelled, then give the lease back."""
+        prolong_at = 0.0
+        is_holder = False
+        try:
+            while True:
+                now = monotonic()
+                if now >= prolong_at:
+                    is_holder = await self._holds_lease()
+                    prolong_at = now + (self._lease.seconds / 3 if is_holder else self._tick_seconds)
+                for job in self._jobs:
+                    if job.due_at <= now and (is_holder or job.everywhere):
+                        job.due_at = now + job.interval_seconds
+                        await self._run_job(job)
+                self._woken.clear()
+                try:
+                    async with asyncio.timeout(self._tick_seconds):
+                        await self._woken.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            if is_holder:
+                await self._lease.release()
+
+    async def _holds_lease(self) -> bool:
+        try:
+            return await self._lease.hold()
+        except Exception as error:  # the database may be away for a while
+            log.warning("The lease of periodic work cannot be taken", extra={"error": repr(error)})
+            return False
+
+    async def _run_job(self, job: Job) -> None:
+        begin = monotonic()
+        succeeded = False
+        try:
+            await job.run()
+            succeeded = True
+        except Exception as error:  # the next round tries again
+            log.warning("Periodic work failed", extra={"job": job.name, "error": repr(error)}, exc_info=error)
+        finally:
+            self._metrics.observe_sweep(job.name, succeeded, monotonic() - begin)
