@@ -1,0 +1,136 @@
+"""Data keys wrapped by Google Cloud KMS (spec 40, section 4)."""
+
+from __future__ import annotations
+
+import re
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+import msgspec
+
+from noetl.errors import EncryptionError
+from noetl.secrets.envelope import WrappedKey, new_data_key
+from noetl.secrets.strict_base64 import Base64Error, decode_base64, encode_base64
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
+
+PROVIDER: Final = "gcp-kms"
+ENDPOINT: Final = "https://cloudkms.googleapis.com/v1"
+TIMEOUT_SECONDS: Final = 10.0
+PRIMARY: Final = "primary"
+
+_KEY_NAME: Final = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:/-]|(?:^|/)\.{1,2}(?:/|$)", re.ASCII)
+_SHOWN: Final = 200
+
+
+class HttpCall(Protocol):
+    """One HTTP request with a whole answer."""
+
+    async def __call__(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout_seconds: float
+    ) -> tuple[int, bytes]:
+        """Status and body; raises OSError or TimeoutError when no answer came."""
+        ...
+
+
+class _Token(msgspec.Struct):
+    access_token: str
+    expires_in: int
+
+
+class _Encrypted(msgspec.Struct):
+    ciphertext: str
+    name: str = ""
+
+
+class _Decrypted(msgspec.Struct):
+    plaintext: str
+
+
+class GcpKeyManager:
+    """Wraps under one cryptoKey; every wrap and unwrap is a call, because the key never leaves the service."""
+
+    provider = PROVIDER
+    title = "GcpKms"
+
+    def __init__(
+        self, key_name: str, call: HttpCall, metadata_token_url: str, clock: Callable[[], float] = monotonic
+    ) -> None:
+        """``key_name`` is ``projects/p/locations/l/keyRings/r/cryptoKeys/k``; ``call`` makes the requests.
+
+        ``clock`` gives seconds and ends the life of access tokens.
+        """
+        self._key_name = key_name
+        self._call = call
+        self._metadata_token_url = metadata_token_url
+        self._clock = clock
+        self._token = ""
+        self._token_until: float | None = None
+
+    async def wrap(self, data_key: bytes) -> WrappedKey:
+        """Encrypt under the key's primary version."""
+        given = {"plaintext": encode_base64(data_key)}
+        answer = await self._ask("encrypt", self._key_name, given, msgspec.json.Decoder(_Encrypted))
+        try:
+            decode_base64(answer.ciphertext)
+        except Base64Error as error:
+            raise EncryptionError(f"kms encrypt ciphertext base64: {error}") from None
+        version = answer.name.rpartition("cryptoKeyVersions/")[2] if "cryptoKeyVersions/" in answer.name else PRIMARY
+        return WrappedKey(PROVIDER, self._key_name, version, answer.ciphertext)
+
+    async def unwrap(self, wrapped: WrappedKey) -> bytes:
+        """Decrypt with the key that the record names; a name of another form never reaches the URL."""
+        if _KEY_NAME.fullmatch(wrapped.key_id) is None or _UNSAFE.search(wrapped.key_id):
+            raise EncryptionError("kms decrypt: the record names no cryptoKey")
+        given = {"ciphertext": encode_base64(wrapped.decoded())}
+        answer = await self._ask("decrypt", wrapped.key_id, given, msgspec.json.Decoder(_Decrypted))
+        try:
+            return decode_base64(answer.plaintext)
+        except Base64Error as error:
+            raise EncryptionError(f"kms decrypt plaintext base64: {error}") from None
+
+    async def current_key_test(self) -> Callable[[WrappedKey], bool]:
+        """Compares key and version with what the service uses for a key wrapped now."""
+        now = await self.wrap(new_data_key())
+        labels = (now.provider, now.key_id, now.key_version)
+        return lambda wrapped: (wrapped.provider, wrapped.key_id, wrapped.key_version) == labels
+
+    async def _ask(self, verb: str, key_name: str, body: dict[str, str], decoder: msgspec.json.Decoder[T]) -> T:
+        headers = {"authorization": f"Bearer {await self._access_token()}", "content-type": "application/json"}
+        url = f"{ENDPOINT}/{key_name}:{verb}"
+        status, answer = await self._send(f"kms {verb} request", "POST", url, headers, msgspec.json.encode(body))
+        if not 200 <= status < 300:
+            # An error of the service quotes the request's names, not its key material.
+            raise EncryptionError(f"kms {verb}: HTTP {status} {answer.decode(errors='replace')[:_SHOWN]}")
+        return _decode(f"kms {verb} decode", answer, decoder)
+
+    async def _access_token(self) -> str:
+        if self._token_until is None or self._clock() >= self._token_until:
+            headers = {"Metadata-Flavor": "Google"}
+            what = "kms metadata token"
+            status, answer = await self._send(f"{what} request", "GET", self._metadata_token_url, headers, None)
+            if not 200 <= status < 300:
+                raise EncryptionError(f"{what}: HTTP {status}")
+            token: _Token = _decode(f"{what} decode", answer, msgspec.json.Decoder(_Token))
+            self._token = token.access_token
+            self._token_until = self._clock() + max(1, token.expires_in - 60)
+        return self._token
+
+    async def _send(
+        self, what: str, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, bytes]:
+        try:
+            return await self._call(method, url, headers=headers, body=body, timeout_seconds=TIMEOUT_SECONDS)
+        except (OSError, TimeoutError) as error:
+            raise EncryptionError(f"{what}: {error or type(error).__name__}") from error
+
+
+def _decode(what: str, answer: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    try:
+        return decoder.decode(answer)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise EncryptionError(f"{what}: {error}") from None
