@@ -1,0 +1,113 @@
+"""Our answers to malformed and refused requests beside those recorded from the reference."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from noetl.config import load_settings
+from noetl.errors import NotFoundError
+from noetl.http.application import HttpApplication
+from noetl.http.commands import CommandRoutes
+from noetl.http.events import EventRoutes
+from noetl.http.executions_start import ExecuteRoutes
+from noetl.http.health import DatabaseState, HealthRoutes, NatsState, Phase
+from noetl.http.metrics import MetricsRoutes
+from noetl.http.runtime import RuntimeRoutes
+from noetl.store.database import Database, PoolStatistics
+from noetl.store.runtime import RuntimeStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from noetl.ledger.items import CommandView, IncomingEvent, StartedExecution, StartExecution
+    from tests.integration.http.rawhttp import RawClient, Reply, Serve
+
+FOLDER = Path(__file__).parents[2] / "golden" / "http"
+SYNTAX = "Failed to parse the request body as JSON: "
+SHAPE = "Failed to deserialize the JSON body into the target type: "
+
+
+class EmptyLedger:
+    """A ledger of a server that has no playbook, no execution and no command."""
+
+    async def ingest(self, execution_id: int, _events: list[IncomingEvent]) -> list[int]:
+        raise NotFoundError(f"Execution not found: {execution_id}")
+
+    async def command(self, event_id: int) -> CommandView:
+        raise NotFoundError(f"command.issued event not found: {event_id}")
+
+    async def claim(self, event_id: int, _worker_id: str) -> CommandView:
+        raise NotFoundError(f"command.issued event not found: {event_id}")
+
+    async def start(self, start: StartExecution) -> StartedExecution:
+        if start.catalog_id is not None:
+            raise NotFoundError(f"Catalog entry not found: {start.catalog_id}")
+        raise NotFoundError(f"Playbook not found: {start.path}")
+
+
+class Healthy:
+    phase = Phase.RUNNING
+    database = DatabaseState.OK
+    nats = NatsState.CONNECTED
+    pool = PoolStatistics(0, 2, 2, 2, 0)
+    uptime_seconds = 1.0
+    version = "0"
+    server_name = "s"
+
+    def render(self) -> bytes:
+        return b""
+
+
+@pytest.fixture(scope="module")
+async def client(serve: Serve, migrated_database_url: str) -> AsyncIterator[RawClient]:
+    database = await Database.connect(load_settings({"DATABASE_URL": migrated_database_url}).database)
+    application = HttpApplication()
+    ledger = EmptyLedger()
+    for routes in (
+        EventRoutes(ledger), CommandRoutes(ledger), ExecuteRoutes(ledger), HealthRoutes(Healthy()),
+        MetricsRoutes(Healthy()), RuntimeRoutes(RuntimeStore(database), lambda: 1),
+    ):  # fmt: skip
+        routes.register(application)
+    yield await serve(application)
+    await database.close()
+
+
+def recorded() -> list[Any]:
+    return [
+        pytest.param(entry, id=f"{file.stem}-{index}-{entry['method']} {entry['target']} {entry.get('body', '')}"[:90])
+        for file in sorted(FOLDER.glob("*.json"))
+        for index, entry in enumerate(json.loads(file.read_text()))
+    ]
+
+
+@pytest.mark.parametrize("entry", recorded())
+async def test_answer_is_that_of_the_reference(client: RawClient, entry: dict[str, Any]) -> None:
+    headers = [("content-type", entry["content_type"])] if "content_type" in entry else []
+    reply = await client.request(entry["method"], entry["target"], entry.get("body"), headers)
+    answer = entry["answer"]
+    if "deviation" in entry:
+        assert reply.status == entry["deviation"]["status"], reply.text
+        return
+    assert (reply.status, reply.headers.get("content-type")) == (answer["status"], answer["content_type"]), reply.text
+    assert reply.headers.get("allow") == answer["allow"]
+    assert comparable(reply) == comparable_text(answer["body"])
+
+
+def comparable(reply: Reply) -> str:
+    return comparable_text(reply.text)
+
+
+def comparable_text(text: str) -> str:
+    """The answer's text; of a rejected JSON body the fixed part and the field (spec 10, section 2.4)."""
+    if text.startswith(SYNTAX):
+        return SYNTAX
+    if text.startswith(SHAPE):
+        reason = text.removeprefix(SHAPE)
+        found = re.match(r"(?:[\w.\[\]]+: )?(?:missing|duplicate) field `\w+`", reason)
+        return SHAPE + (found[0] if found else reason.partition(": ")[0])
+    return text
