@@ -1,0 +1,52 @@
+"""The command line: `noetl-server`. Without a sub-command it is the server, as the container image starts it."""
+
+from __future__ import annotations
+
+import typer
+
+import noetl
+from noetl.cli import resources, serving
+from noetl.cli.development import dev, run
+
+HELP = """The control plane of NoETL.
+
+Without a command it serves. The settings come from the environment (or a .env file); the common ones:
+
+\b
+    DATABASE_URL             postgresql://user:password@host:5432/database
+    NATS_URL                 nats://host:4222 (without it, workers are not told of commands)
+    NOETL_PUBLIC_SERVER_URL  where workers reach this server
+    NOETL_ENCRYPTION_KEY     key of the stored credentials: openssl rand -base64 32
+    NOETL_PORT, NOETL_HOST   where to listen (8082, all interfaces)
+    NOETL_SERVER_MACHINE_ID  0 to 1023, another one for each replica
+    RUST_LOG                 log filter, for example info,noetl_server=debug
+
+`noetl-server config` prints all of them with their present values.
+"""
+
+application = typer.Typer(add_completion=False, help=HELP, rich_markup_mode=None)
+application.command()(serving.serve)
+application.command()(serving.config)
+application.add_typer(serving.database, name="db")
+application.command()(dev)
+application.command()(run)
+application.add_typer(resources.catalog, name="catalog")
+application.add_typer(resources.executions, name="executions")
+application.command()(resources.pools)
+
+
+@application.callback(invoke_without_command=True)
+def _default(  # pyright: ignore[reportUnusedFunction]
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        typer.echo(noetl.__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        serving.serve()
+
+
+def main() -> None:
+    """Entry point of the console scripts and of ``python -m noetl``."""
+    application()

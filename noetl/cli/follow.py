@@ -1,0 +1,185 @@
+"""Following one execution: what its events say about the steps, as a live table or as one document at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from noetl.client import ExecutionDetail, ExecutionEvent, NoetlClient
+
+POLL_SECONDS: Final = 0.15
+ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+_COLOURS: Final = {
+    "waiting": "dim", "running": "cyan", "done": "green", "error": "yellow", "failed": "red", "skipped": "dim",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class StepView:
+    """One step as the events tell it."""
+
+    name: str
+    state: str = "waiting"
+    issued: int = 0
+    finished: int = 0
+    total: int | None = None
+    began: datetime | None = None
+    ended: datetime | None = None
+    error: str | None = None
+    result: Any = None
+
+    @property
+    def seconds(self) -> float | None:
+        """From the first command issued to the last one ended; None while none ended."""
+        if self.began is None or self.ended is None:
+            return None
+        return max(0.0, (self.ended - self.began).total_seconds())
+
+
+@dataclass(slots=True)
+class ExecutionView:
+    """The steps of an execution in the order in which they appeared."""
+
+    execution_id: str
+    status: str = "RUNNING"
+    steps: dict[str, StepView] = field(default_factory=dict[str, StepView])
+    error: str | None = None
+
+    @property
+    def result(self) -> Any:
+        """Data of the step that finished last."""
+        done = [step for step in self.steps.values() if step.ended is not None and step.result is not None]
+        return max(done, key=lambda step: cast("datetime", step.ended)).result if done else None
+
+    def document(self) -> dict[str, Any]:
+        """The view as JSON members."""
+        return {
+            "execution_id": self.execution_id,
+            "status": self.status,
+            "steps": [
+                {"step": step.name, "state": step.state, "seconds": step.seconds, "error": step.error}
+                for step in self.steps.values()
+            ],
+            "result": self.result,
+            "error": self.error,
+        }
+
+
+def view_of(detail: ExecutionDetail) -> ExecutionView:
+    """Read the events of an execution."""
+    view = ExecutionView(str(detail.execution_id), detail.status)
+    for event in detail.events:
+        _read(view, event)
+    return view
+
+
+def table_of(view: ExecutionView, now: datetime) -> Table:
+    """The view as a table for the terminal; the time of a step that runs is counted up to ``now``."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("step", "state", "time", ""):
+        table.add_column(title, justify="right" if title == "time" else "left")
+    for step in view.steps.values():
+        state = step.state
+        if step.total is not None and step.total > 1:
+            state += f" {step.finished}/{step.total}"
+        seconds = step.seconds
+        if step.state == "running" and step.began is not None:
+            seconds = max(0.0, (now - step.began).total_seconds())
+        time = "" if seconds is None else f"{seconds:.2f} s"
+        table.add_row(step.name, Text(state, style=_COLOURS[step.state]), time, Text(step.error or "", style="red"))
+    return table
+
+
+async def follow(client: NoetlClient, execution_id: str, console: Console | None) -> ExecutionView:
+    """Wait for the end of an execution; with a console, show its steps meanwhile."""
+    if console is None:
+        return await _last_view(client, execution_id, lambda _view: None)
+    try:
+        with Live(console=console, refresh_per_second=12) as live:
+            return await _last_view(client, execution_id, lambda view: live.update(table_of(view, datetime.now(UTC))))
+    finally:
+        console.print()  # the table ends without a line break where it is not redrawn
+
+
+async def _last_view(client: NoetlClient, execution_id: str, show: Callable[[ExecutionView], None]) -> ExecutionView:
+    clock = asyncio.get_running_loop().time
+    while True:
+        began = clock()
+        view = view_of(await client.execution(execution_id))
+        show(view)
+        if view.status in ENDED:
+            return view
+        # a long execution has a long answer: most of the time nobody should be busy with answering
+        await asyncio.sleep(max(POLL_SECONDS, 4 * (clock() - began)))
+
+
+def _read(view: ExecutionView, event: ExecutionEvent) -> None:
+    kind, name = event.event_type, event.node_name
+    context = _context(event)
+    if kind.startswith(("playbook", "execution.")):
+        if kind.endswith("failed"):
+            view.error = _text(context.get("error")) or event.error or view.error
+        return
+    if name is None:
+        return
+    step = view.steps.setdefault(name, StepView(name))
+    when = datetime.fromisoformat(event.created_at)
+    if kind == "step.enter":
+        total = context.get("iterations_expected")
+        step.total = total if isinstance(total, int) else None
+    elif kind == "step.skipped":
+        step.state = "skipped"
+    elif kind == "command.issued":
+        step.issued += 1
+        step.began = step.began or when
+        step.state = "waiting" if step.state == "skipped" else step.state
+    elif kind in ("command.claimed", "command.started"):
+        step.state = "running" if step.state == "waiting" else step.state
+    elif kind == "call.done":
+        _take_result(step, context)
+    elif kind in ("command.completed", "command.failed"):
+        _finish(step, event, context, when)
+
+
+def _take_result(step: StepView, context: dict[str, Any]) -> None:
+    result = _object(context.get("result"))
+    inner = _object(result.get("context"))
+    data = inner.get("data", result.get("reference"))
+    if step.total is None:
+        step.result = data
+    else:
+        step.result = [*(step.result or []), data]
+    step.error = _text(inner.get("error")) or step.error
+
+
+def _finish(step: StepView, event: ExecutionEvent, context: dict[str, Any], when: datetime) -> None:
+    step.finished += 1
+    step.ended = when
+    if event.event_type == "command.failed":
+        step.state = "failed"
+        step.error = _text(context.get("error")) or step.error
+    elif step.state != "failed" and (step.total is None or step.finished >= step.total):
+        step.state = "error" if step.error else "done"
+
+
+def _context(event: ExecutionEvent) -> dict[str, Any]:
+    return _object(_object(event.result).get("context"))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

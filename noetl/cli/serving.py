@@ -1,0 +1,132 @@
+"""`serve`, `config` and `db`: the server, its settings and its schema."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+import typer
+
+from noetl.config import ConfigurationError, effective_settings, load_settings
+from noetl.errors import NoetlError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from noetl.config import Settings
+    from noetl.store.database import Database
+
+EXIT_CONFIGURATION = 2
+
+
+def read_settings() -> Settings:
+    """The settings of the environment; prints all problems and exits with 2 if there are any."""
+    try:
+        return load_settings(os.environ, Path.cwd())
+    except ConfigurationError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_CONFIGURATION) from None
+
+
+def serve() -> None:
+    """Run the server until SIGTERM or Ctrl-C."""
+    import uvloop
+
+    from noetl.app import StartError
+    from noetl.app import serve as run_server
+    from noetl.observability.logging import configure_logging
+
+    settings = read_settings()
+    handle = configure_logging(settings)
+    try:
+        uvloop.run(run_server(settings))
+    except StartError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
+    finally:
+        handle.close()
+
+
+def config(json: bool = typer.Option(False, "--json", help="One JSON object instead of a table.")) -> None:
+    """Print the effective settings; secrets are masked."""
+    rows = effective_settings(read_settings())
+    if json:
+        document = {row.variable: {"value": row.value, "default": row.default, "why": row.why} for row in rows}
+        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        return
+    width = max(len(row.variable) for row in rows)
+    group = ""
+    for row in rows:
+        if row.group != group:
+            group = row.group
+            typer.echo(f"\n# {group}")
+        typer.echo(f"{row.variable:<{width}}  {row.value}")
+
+
+database = typer.Typer(help="The database schema.", rich_markup_mode=None)
+
+
+@database.command("upgrade")
+def upgrade() -> None:
+    """Create the schema or bring it up to date; nothing is ever dropped."""
+    _with_database(_upgrade)
+
+
+@database.command("init")
+def init() -> None:
+    """The same as upgrade, under the name that the old tooling uses."""
+    _with_database(_upgrade)
+
+
+@database.command("validate")
+def validate() -> None:
+    """Exit with 1 unless the schema is up to date."""
+    _with_database(_validate)
+
+
+@database.command("script")
+def script(schema: str = typer.Option("noetl", help="Name of the schema.")) -> None:
+    """Print the whole schema as SQL, for an administrator to read."""
+    from noetl.store.migrations import upgrade_script
+
+    typer.echo(upgrade_script(schema))
+
+
+async def _upgrade(connected: Database) -> None:
+    from noetl.store.migrations import upgrade as apply
+
+    names = await apply(connected)
+    for name in names:
+        typer.echo(f"applied {name}")
+    typer.echo(f"Schema '{connected.schema}' is up to date.")
+
+
+async def _validate(connected: Database) -> None:
+    from noetl.store.migrations import Upgrade
+
+    async with connected.acquire() as connection:
+        missing = [migration.name for migration in await Upgrade(connected.schema).pending(connection)]
+    if missing:
+        typer.echo(f"Schema '{connected.schema}' needs: {', '.join(missing)}. Run noetl-server db upgrade.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"Schema '{connected.schema}' is up to date.")
+
+
+def _with_database(operation: Callable[[Database], Awaitable[None]]) -> None:
+    from noetl.store.database import Database
+
+    async def run() -> None:
+        connected = await Database.connect(read_settings().database)
+        try:
+            await operation(connected)
+        finally:
+            await connected.close()
+
+    try:
+        asyncio.run(run())
+    except NoetlError as error:
+        typer.echo(f"Error: {error.detail or error.message}", err=True)
+        raise typer.Exit(1) from None
