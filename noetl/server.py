@@ -20,6 +20,8 @@ from noetl.http.commands import CommandRoutes
 from noetl.http.container_callback import ContainerCallbackRoutes
 from noetl.http.credential_reading import CredentialReader
 from noetl.http.credentials import CredentialRoutes
+from noetl.http.dashboard import DashboardRoutes
+from noetl.http.database import DatabaseRoutes
 from noetl.http.events import EventRoutes
 from noetl.http.executions import ExecutionRoutes
 from noetl.http.executions_start import ExecuteRoutes
@@ -31,9 +33,13 @@ from noetl.http.metrics import MetricsRoutes
 from noetl.http.outbox import OutboxRoutes
 from noetl.http.projection import ProjectionRoutes
 from noetl.http.replay import ReplayRoutes
+from noetl.http.results import ResultRoutes
 from noetl.http.runtime import RuntimeRoutes
 from noetl.http.secret_audit import SecretAuditRoutes
 from noetl.http.server import server_configuration
+from noetl.http.system import SystemRoutes
+from noetl.http.ui_schema import UiSchemaRoutes
+from noetl.http.variables import VariableRoutes
 from noetl.http.wallet import WalletRoutes
 from noetl.ledger.ledger import Ledger, LedgerLimits
 from noetl.ledger.playbooks import Playbooks
@@ -42,6 +48,7 @@ from noetl.messaging.connection import NatsConnection
 from noetl.messaging.reannouncer import Reannouncer
 from noetl.observability.logging import JsonHandler
 from noetl.observability.metrics import Metrics
+from noetl.observability.usage import UsageMeter
 from noetl.process_health import ProcessHealth
 from noetl.runtime.leases import Lease
 from noetl.runtime.periodic import Job, PeriodicJobs
@@ -56,6 +63,7 @@ from noetl.store.catalog import CatalogStore
 from noetl.store.commands import CommandStore
 from noetl.store.container_callbacks import ContainerCallbackStore
 from noetl.store.credentials import CredentialStore
+from noetl.store.dashboard import DashboardStore
 from noetl.store.executions import ExecutionStore
 from noetl.store.keychain import KeychainStore
 from noetl.store.leases import LeaseStore
@@ -63,8 +71,12 @@ from noetl.store.migrations import upgrade
 from noetl.store.outbox import OutboxStore
 from noetl.store.projection import ProjectionStore
 from noetl.store.replay import ReplayStore
+from noetl.store.results import ResultStore
 from noetl.store.runtime import Registration, RuntimeStore
+from noetl.store.schema import SchemaStore
 from noetl.store.secret_audit import SecretAuditStore
+from noetl.store.sql import SqlConsole
+from noetl.store.variables import VariableStore
 from noetl.store.worker_keys import WorkerKeyStore
 
 if TYPE_CHECKING:
@@ -403,6 +415,20 @@ class Server:
             SecretAuditRoutes(self._secret_audit_store),
         ]
 
+    def _client_routes(self, catalog: CatalogStore, executions: ExecutionStore) -> list[Routes]:
+        """Results, variables, forms, SQL, system and dashboard."""
+        settings, database = self._settings, self._database
+        ids = JsonIds(settings.http.json_ids)
+        token = InternalToken(settings.security.internal_api_token)
+        return [
+            UiSchemaRoutes(catalog),
+            ResultRoutes(ResultStore(database), self._minter.mint, settings.http.max_result_bytes),
+            VariableRoutes(VariableStore(database), ids),
+            DatabaseRoutes(SqlConsole(database), SchemaStore(database), settings.security.sql_api, token),
+            SystemRoutes(UsageMeter()),
+            DashboardRoutes(DashboardStore(database), executions, ids),
+        ]
+
     def _register_routes(self, catalog: CatalogStore, executions: ExecutionStore) -> None:
         settings = self._settings
         routes: list[Routes] = [
@@ -427,6 +453,7 @@ class Server:
             ContainerCallbackRoutes(self.ledger, ContainerCallbackStore(self._database), self.metrics),
         ]
         routes += self._secret_routes()
+        routes += self._client_routes(catalog, executions)
         if not settings.http.disable_metrics:
             routes.append(MetricsRoutes(self._shared_metrics))
         # The last of all: it puts the token in front of every route below its prefix that is there by then.

@@ -1,0 +1,254 @@
+"""The result store's routes: keep a result that is too large for an event, and give it back (spec 10, section 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from noetl.engine.playbook.scalars import quote
+from noetl.errors import InternalError, RejectedRequestError, UnprocessableError
+from noetl.http.canonical_pieces import PieceError, canonical, canonical_pieces
+from noetl.http.large_transfers import LargeTransfers
+from noetl.http.requests import (
+    MAX_DEPTH,
+    IntegerSyntaxError,
+    Query,
+    check_json,
+    decode_json,
+    json_text,
+    parse_integer,
+    path_integer,
+    refuse_nul,
+    refuse_nul_in_json,
+)
+from noetl.http.responses import json_response
+from noetl.http.streams import json_stream_response
+from noetl.store.results import NewResult
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from blacksheep import Request, Response
+
+    from noetl.http.application import HttpApplication
+    from noetl.store.results import ResultStore
+
+SCHEME: Final = "noetl://"
+LARGE_BYTES: Final = 1 << 20
+"""Bodies and stored values beyond this size wait for their turn and are handled in pieces."""
+GROWTH: Final = 4
+"""A stored value may be so many times larger than the largest upload: numbers lose their exponents on the way."""
+STORED_DEPTH: Final = 200
+"""Nesting of stored values that is written in canonical form; deeper ones are not ours and go out as they are."""
+
+
+class PutRequest(msgspec.Struct):
+    """Body of an upload. ``store``, ``ttl`` and ``compress`` are checked for their types and have no effect."""
+
+    name: str
+    data: msgspec.Raw
+    scope: str = "execution"
+    source_step: str | None = None
+    store: str | None = None
+    ttl: str | None = None
+    compress: bool = False
+
+
+class MalformedReferenceError(ValueError):
+    """A text that is no reference to a result; the message is the one that clients get."""
+
+
+class Reference(msgspec.Struct):
+    """The parts of ``noetl://execution/<execution id>/result/<name>/<result id>``."""
+
+    execution_id: int
+    name: str
+    result_id: int
+
+    def __str__(self) -> str:
+        return f"{SCHEME}execution/{self.execution_id}/result/{self.name}/{self.result_id}"
+
+
+_PUT: Final = msgspec.json.Decoder(PutRequest)
+
+
+class ResultRoutes:
+    """The routes under ``/api/result``.
+
+    Args:
+        store: where results are kept.
+        mint: gives a new id.
+        largest: bytes of a body, and of all large ones in memory at a time; as much again for results going out.
+    """
+
+    def __init__(self, store: ResultStore, mint: Callable[[], int], largest: int) -> None:
+        self._store = store
+        self._mint = mint
+        self._largest = largest
+        self._uploads = LargeTransfers(largest)
+        self._downloads = LargeTransfers(largest)
+
+    def register(self, application: HttpApplication) -> None:
+        """Add the routes."""
+        application.add_route("PUT", "/api/result/{execution_id}", self.put, body_limit=self._largest)
+        application.add_route("GET", "/api/result/resolve", self.resolve)
+
+    async def put(self, request: Request) -> Response:
+        """Store a result under a new reference; equal ones are stored again."""
+        execution_id = path_integer(request, "execution_id")
+        size = _body_size(request)
+        async with AsyncExitStack() as stack:
+            if size is None or LARGE_BYTES < size <= self._largest:
+                await stack.enter_async_context(self._uploads.admitted(self._largest if size is None else size))
+            body = await json_text(request)
+            given, data = await asyncio.to_thread(_read_large, body) if len(body) > LARGE_BYTES else _read(body)
+            digest = hashlib.sha256(data).hexdigest()
+            reference = Reference(execution_id, given.name, self._mint())
+            result = NewResult(
+                result_id=reference.result_id,
+                execution_id=execution_id,
+                name=given.name,
+                scope=given.scope,
+                source_step=given.source_step,
+                data=data,
+                sha256=digest,
+            )
+            await self._store.put(result)
+        return json_response(
+            {
+                "ref": str(reference),
+                "store": "db",
+                "scope": result.scope,
+                "bytes": len(data),
+                "sha256": digest,
+                "expires_at": None,
+            }
+        )
+
+    async def resolve(self, request: Request) -> Response:
+        """The stored value itself."""
+        text = Query(request).required_text("ref")
+        try:
+            reference = parse_reference(text)
+        except MalformedReferenceError as error:
+            return json_response({"error": str(error)}, 400)
+        if "\0" in reference.name:
+            return _not_found()
+        parts = self._stored(reference)
+        first = await anext(parts)
+        if not first:
+            return _not_found()
+
+        async def whole() -> AsyncGenerator[bytes]:
+            yield first
+            async for part in parts:
+                yield part
+
+        return await json_stream_response(whole())
+
+    async def _stored(self, reference: Reference) -> AsyncGenerator[bytes]:
+        """The canonical text of a stored value in pieces; one empty piece where there is none."""
+        execution_id, name, result_id = reference.execution_id, reference.name, reference.result_id
+        stored = await self._store.get(execution_id, name, result_id, LARGE_BYTES)
+        async with AsyncExitStack() as stack:
+            if stored is not None and stored.text is None:
+                if stored.size > GROWTH * self._largest:
+                    raise InternalError("The stored result is too large to be shown", detail=f"{stored.size} bytes")
+                await stack.enter_async_context(self._downloads.admitted(stored.size))
+                stored = await self._store.get(execution_id, name, result_id, stored.size)
+            if stored is None or stored.text is None:
+                yield b""
+                return
+            try:
+                pieces = canonical_pieces(stored.text, STORED_DEPTH)
+                first = next(pieces)
+            except PieceError:  # what another program has stored may be beyond doubles, or very deep
+                yield stored.text
+                return
+            yield first
+            for piece in pieces:
+                yield piece
+                await asyncio.sleep(0)
+
+
+def parse_reference(text: str) -> Reference:
+    """Read a reference; what is between ``result`` and the last segment is the name.
+
+    Raises:
+        MalformedReferenceError: with the text of spec 10, section 7.2.
+    """
+    quoted = quote(text)
+    if not text.startswith(SCHEME):
+        raise MalformedReferenceError(f"URI must start with '{SCHEME}', got: {quoted}")
+    segments = text.removeprefix(SCHEME).split("/")
+    if len(segments) < 5:
+        raise MalformedReferenceError(f"URI must have 5 path segments after '{SCHEME}', got {len(segments)}: {quoted}")
+    for index, place, word in ((0, "First", "execution"), (2, "Third", "result")):
+        if segments[index] != word:
+            raise MalformedReferenceError(
+                f"{place} path segment must be '{word}', got {quote(segments[index])} in {quoted}"
+            )
+    execution_id = _segment_integer("execution_id", segments[1], quoted)
+    result_id = _segment_integer("result_id", segments[-1], quoted)
+    name = "/".join(segments[3:-1])
+    if not name:
+        raise MalformedReferenceError(f"name segment is empty in URI {quoted}")
+    return Reference(execution_id, name, result_id)
+
+
+def _segment_integer(name: str, text: str, quoted: str) -> int:
+    try:
+        return parse_integer(text)
+    except IntegerSyntaxError:
+        raise MalformedReferenceError(f"{name} segment {quote(text)} is not an i64 in {quoted}") from None
+
+
+def _body_size(request: Request) -> int | None:
+    """The declared length of the body; None for a chunked one."""
+    value = request.get_first_header(b"content-length")
+    if value is not None:
+        return int(value)
+    return None if request.has_header(b"transfer-encoding") else 0
+
+
+def _read(body: bytes) -> tuple[PutRequest, bytes]:
+    """What a body asks for, and the canonical text of its data."""
+    given = decode_json(body, _PUT)
+    text = bytes(given.data)
+    _check(given, text)
+    return given, canonical(text)
+
+
+def _read_large(body: bytes) -> tuple[PutRequest, bytearray]:
+    """As `_read`, without ever holding all of the data as objects."""
+    try:
+        given = _PUT.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        given = decode_json(body, _PUT)  # finds the words for what is wrong
+    check_json(body)
+    text = bytes(given.data)
+    _check(given, text)
+    data = bytearray()
+    try:
+        for piece in canonical_pieces(text, MAX_DEPTH - 1):
+            data += piece
+    except PieceError as error:
+        raise RejectedRequestError(400, f"Failed to parse the request body as JSON: data: {error}") from error
+    return given, data
+
+
+def _check(given: PutRequest, data: bytes) -> None:
+    if not given.name:
+        raise UnprocessableError("name must not be empty")
+    refuse_nul("name", given.name)
+    refuse_nul("scope", given.scope)
+    refuse_nul("source_step", given.source_step)
+    refuse_nul_in_json("data", data)
+
+
+def _not_found() -> Response:
+    return json_response({"error": "result not found"}, 404)
