@@ -42,6 +42,14 @@ class Announced(NamedTuple):
     at: float
 
 
+class _Publish(NamedTuple):
+    """A notification on its way. ``is_repeated``: NATS may have taken this very one already, its answer was lost."""
+
+    item: Notification
+    number: int
+    is_repeated: bool = False
+
+
 class AnnouncerMetrics(Protocol):
     """What publishing tells about itself."""
 
@@ -57,7 +65,7 @@ class NatsAnnouncer:
         self._connection = connection
         self._server_url = server_url
         self._metrics = metrics
-        self._queue: deque[tuple[Notification, int]] = deque()
+        self._queue: deque[_Publish] = deque()
         self._wakeup = asyncio.Event()
         self._announced: OrderedDict[int, Announced] = OrderedDict()
         self._in_flight = 0
@@ -74,10 +82,10 @@ class NatsAnnouncer:
         for item in notifications:
             previous = self._announced.get(item.event_id)
             number = 1 if previous is None else previous.number + 1
-            self._queue.append((item, max(number, item.attempt)))
+            self._queue.append(_Publish(item, max(number, item.attempt)))
             self._queued.add(item.event_id)
         while len(self._queue) > QUEUE_LIMIT:
-            self._queued.discard(self._queue.popleft()[0].event_id)
+            self._queued.discard(self._queue.popleft().item.event_id)
         self._drained.clear()
         self._wakeup.set()
 
@@ -107,9 +115,9 @@ class NatsAnnouncer:
                 if not self._queue:
                     window.release()
                     continue
-                item, number = self._queue.popleft()
+                publish = self._queue.popleft()
                 self._in_flight += 1
-                publishes.create_task(self._publish(item, number, window))
+                publishes.create_task(self._publish(publish, window))
 
     async def flush(self, within_seconds: float) -> None:
         """Wait until NATS has everything, at most so long; what is left stays for the re-announcer."""
@@ -120,22 +128,27 @@ class NatsAnnouncer:
             except TimeoutError:
                 log.info("Notifications left unpublished", extra={"count": self.waiting})
 
-    async def _publish(self, item: Notification, number: int, window: asyncio.Semaphore) -> None:
+    async def _publish(self, publish: _Publish, window: asyncio.Semaphore) -> None:
         begin = perf_counter()
         outcome = "error"
+        event_id = publish.item.event_id
         try:
-            acknowledgement = await self._send(item, number)
+            acknowledgement = await self._send(publish)
             outcome = "ok"
         except NoStreamResponseError:
-            self._again(item, number)
+            self._again(publish._replace(is_repeated=True))
             self._connection.report_missing_stream()
         except Exception as error:  # whatever the driver trips over: NATS must never end the server
-            self._again(item, number)
-            log.debug("Publish failed, will be repeated", extra={"event_id": item.event_id, "error": repr(error)})
+            self._again(publish._replace(is_repeated=True))
+            log.debug("Publish failed, will be repeated", extra={"event_id": event_id, "error": repr(error)})
             await asyncio.sleep(0.1)
         else:
-            self._queued.discard(item.event_id)
-            self._remember(item.event_id, number, acknowledgement)
+            if acknowledgement.duplicate and not publish.is_repeated:
+                # Another process gave this number to an earlier notification, which is gone: this one is deliberate.
+                self._again(publish._replace(number=publish.number + 1))
+            else:
+                self._queued.discard(event_id)
+                self._remember(event_id, publish.number, acknowledgement)
         finally:
             self._in_flight -= 1
             if not self.waiting:
@@ -143,18 +156,19 @@ class NatsAnnouncer:
             window.release()
             self._metrics.observe_publish(outcome, perf_counter() - begin)
 
-    async def _send(self, item: Notification, number: int) -> PubAck:
+    async def _send(self, publish: _Publish) -> PubAck:
+        item = publish.item
         async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
             future = await self._connection.context.publish_async(  # pyright: ignore[reportUnknownMemberType]
                 f"{self._connection.subject}.{item.segment}.{item.execution_id}",
                 notification(item.execution_id, item.event_id, item.command_id, item.step, self._server_url),
-                headers={"Nats-Msg-Id": f"{item.event_id}:{number}"},
+                headers={"Nats-Msg-Id": f"{item.event_id}:{publish.number}"},
             )
             return await future
 
-    def _again(self, item: Notification, number: int) -> None:
-        # The same number: had NATS taken the first one after all, its duplicate window drops this one.
-        self._queue.appendleft((item, number))
+    def _again(self, publish: _Publish) -> None:
+        # After a lost answer with the same number: had NATS taken the first one, its duplicate window drops this one.
+        self._queue.appendleft(publish)
         self._wakeup.set()
 
     def _remember(self, event_id: int, number: int, acknowledgement: PubAck) -> None:
