@@ -69,8 +69,10 @@ class Reannouncer:
         self._first_pause = first_pause_seconds
         self._per_second = per_second
         self._pauses: OrderedDict[int, _Pause] = OrderedDict()
-        self._bounds: OrderedDict[int, int] = OrderedDict()
-        """Where the stream ended when a command of unknown place was first seen: its message is not behind that."""
+        self._bounds: OrderedDict[int, tuple[object, int]] = OrderedDict()
+        """Stream, and where it ended when a command of unknown place was first seen: its message is not behind that."""
+        self._unheard: set[str] = set()
+        """Segments whose commands wait while nobody listens."""
         self._after: tuple[datetime, int] | None = None
 
     async def sweep(self) -> int:
@@ -95,6 +97,7 @@ class Reannouncer:
             segment = await self._segments.segment(command.catalog_id)
             root = self._connection.subject
             mine = [consumer for consumer in consumers if _covers(consumer, root, segment)]
+            self._watch_consumers(segment, f"{root}.{segment}.>", is_there=bool(mine))
             if not mine and info.state.messages:
                 # Nobody listens yet: whoever comes gets the stream from its beginning.
                 if self._is_in_stream(command, info.created, info.state.first_seq, info.state.last_seq):
@@ -121,6 +124,16 @@ class Reannouncer:
             log.info("Announced waiting commands again", extra={"count": announced})
         return announced
 
+    def _watch_consumers(self, segment: str, subject: str, *, is_there: bool) -> None:
+        """Say once that commands wait for a consumer that is not there (spec 70, I17), and once that it is."""
+        extra = {"stream": self._connection.stream, "subject": subject}
+        if is_there and segment in self._unheard:
+            self._unheard.discard(segment)
+            log.info("The consumer is there again", extra=extra)
+        elif not is_there and segment not in self._unheard:
+            self._unheard.add(segment)
+            log.warning("Commands wait, but the stream has no consumer for their subject: no worker hears", extra=extra)
+
     def _is_in_stream(self, command: WaitingCommand, created: object, first: int, last: int) -> bool:
         known = self._announcer.announced(command.event_id)
         return known is None or (known.stream_created == created and first <= known.sequence <= last)
@@ -130,9 +143,11 @@ class Reannouncer:
         state = info.state
         known = self._announcer.announced(command.event_id)
         if known is None:
-            sequence = self._bounds.setdefault(command.event_id, state.last_seq)
+            created, sequence = self._bounds.setdefault(command.event_id, (info.created, state.last_seq))
             while len(self._bounds) > REMEMBERED:
                 self._bounds.popitem(last=False)
+            if created != info.created:  # a stream that replaced the one looked at then does not hold the message
+                return True
         else:
             sequence = known.sequence
             if known.stream_created != info.created or not state.first_seq <= sequence <= state.last_seq:
