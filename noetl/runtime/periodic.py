@@ -46,6 +46,7 @@ class PeriodicJobs:
         self._lease = lease
         self._tick_seconds = min([tick_seconds, *(job.interval_seconds for job in self._jobs)])
         self._woken = asyncio.Event()
+        self._is_holder = False
 
     def wake(self) -> None:
         """Run all jobs as soon as possible, because something they wait for has happened."""
@@ -55,27 +56,35 @@ class PeriodicJobs:
 
     async def run(self) -> None:
         """Run until cancelled, then give the lease back."""
-        prolong_at = 0.0
-        is_holder = False
         try:
-            while True:
-                now = monotonic()
-                if now >= prolong_at:
-                    is_holder = await self._holds_lease()
-                    prolong_at = now + (self._lease.seconds / 3 if is_holder else self._tick_seconds)
-                for job in self._jobs:
-                    if job.due_at <= now and (is_holder or job.everywhere):
-                        job.due_at = now + job.interval_seconds
-                        await self._run_job(job)
-                self._woken.clear()
-                try:
-                    async with asyncio.timeout(self._tick_seconds):
-                        await self._woken.wait()
-                except TimeoutError:
-                    continue
+            async with asyncio.TaskGroup() as tasks:
+                # By itself, so that a job that takes long does not let the lease go to a second runner.
+                tasks.create_task(self._keep_lease())
+                tasks.create_task(self._run_due())
         finally:
-            if is_holder:
+            if self._is_holder:
                 await self._lease.release()
+
+    async def _keep_lease(self) -> None:
+        while True:
+            held_before, self._is_holder = self._is_holder, await self._holds_lease()
+            if self._is_holder and not held_before:
+                self._woken.set()
+            await asyncio.sleep(self._lease.seconds / 3 if self._is_holder else self._tick_seconds)
+
+    async def _run_due(self) -> None:
+        while True:
+            now = monotonic()
+            self._woken.clear()
+            for job in self._jobs:
+                if job.due_at <= now and (self._is_holder or job.everywhere):
+                    job.due_at = now + job.interval_seconds
+                    await self._run_job(job)
+            try:
+                async with asyncio.timeout(self._tick_seconds):
+                    await self._woken.wait()
+            except TimeoutError:
+                continue
 
     async def _holds_lease(self) -> bool:
         try:
