@@ -17,8 +17,11 @@ _EPOCH = datetime(1970, 1, 1)
 _FOLDED = """event_id, event_type, node_name, node_type, status, catalog_id, parent_event_id, parent_execution_id,
     worker_id,
     CASE WHEN event_type <> 'command.issued' OR meta @> '{"iteration_index": 0}' THEN context END AS context,
-    result, meta, error, created_at, coalesce(log_position, 0) AS log_position"""
-"""What the fold reads. Contexts of issued commands are large, and only a loop's first one is looked at again."""
+    result, meta, error, coalesce(log_position, 0) AS log_position,
+    CASE WHEN event_type IN ('command.claimed', 'command.heartbeat') THEN ingest_time AT TIME ZONE 'UTC'
+        ELSE created_at END AS created_at"""
+"""What the fold reads. Contexts of issued commands are large, and only a loop's first one is looked at again. When a
+worker was last heard is told by our clock, not by its own."""
 
 
 class IssuedCommand(msgspec.Struct, gc=False):
