@@ -1,187 +1,125 @@
-"""`kill -9` of server, NATS and PostgreSQL in the middle of a mixed load."""
+"""`kill -9` of servers, NATS and PostgreSQL in the middle of a mixed load, with workers that are no better."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import random
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+import shutil
+import time
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import pytest
-import yaml
 
-from noetl.client import ApiError
-from noetl.dev.control_plane import ControlPlane
-from noetl.dev.services import EmbeddedNats
-from noetl.dev.worker import LocalWorker
-from tests.faults.checker import unfinished, violations
+from tests.faults.site import (
+    empty_nats,
+    kill_everything,
+    kill_nats,
+    kill_postgres,
+    kill_server,
+    open_site,
+)
+from tests.faults.worker import CARELESS, Crew, Habits
+from tests.faults.workflows import MIXED, Workflow, loop, random_workflow, workflow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
-    from noetl.dev.server_process import ServerProcess
-    from noetl.dev.services import EmbeddedPostgres
     from tests.conftest import MakePostgres, MakeServer
+    from tests.faults.site import Site
+
+pytestmark = pytest.mark.faults
 
 ROUNDS = int(os.environ.get("NOETL_FAULT_ROUNDS", "1"))
-EXECUTIONS = 12
-NOOP = {"kind": "noop"}
-
-
-def playbook(name: str, *steps: dict[str, Any]) -> str:
-    """A playbook of noop steps."""
-    workflow = [{"tool": NOOP, **step} for step in steps]
-    metadata = {"name": name, "path": f"faults/{name}"}
-    return yaml.safe_dump(
-        {"apiVersion": "noetl.io/v2", "kind": "Playbook", "metadata": metadata, "workflow": workflow}
-    )  # fmt: skip
-
-
-PLAYBOOKS = {
-    "chain": playbook(
-        "chain",
-        {"step": "start", "next": "a"},
-        {"step": "a", "next": "b"},
-        {"step": "b", "next": "c"},
-        {"step": "c", "next": "end"},
-        {"step": "end"},
-    ),
-    "fan": playbook(
-        "fan",
-        {"step": "start", "next": ["a", "b", "c"]},
-        {"step": "a", "next": "join"},
-        {"step": "b", "next": "join"},
-        {"step": "c", "next": "join"},
-        {"step": "join", "next": "end"},
-        {"step": "end"},
-    ),
-    "parallel": playbook(
-        "parallel",
-        {"step": "start", "next": "many"},
-        {
-            "step": "many",
-            "loop": {"in": "{{ range(20) }}", "iterator": "i", "spec": {"mode": "parallel"}},
-            "next": "end",
-        },
-        {"step": "end"},
-    ),
-    "sequential": playbook(
-        "sequential",
-        {"step": "start", "next": "each"},
-        {"step": "each", "loop": {"in": "{{ range(5) }}", "iterator": "i"}, "next": "end"},
-        {"step": "end"},
-    ),
+EXECUTIONS = int(os.environ.get("NOETL_FAULT_EXECUTIONS", "12"))
+BACKLOG = int(os.environ.get("NOETL_FAULT_BACKLOG", "1500"))
+KILLS = int(os.environ.get("NOETL_FAULT_KILLS", "3"))
+SEED = int(os.environ.get("NOETL_FAULT_SEED", "0")) or random.randrange(2**32)
+FAULTS = {
+    "server": kill_server,
+    "nats": kill_nats,
+    "empty-nats": empty_nats,
+    "postgres": kill_postgres,
+    "everything": kill_everything,
 }
-
-
-@dataclass
-class Site:
-    """Everything that can be killed."""
-
-    postgres: EmbeddedPostgres
-    nats: EmbeddedNats
-    servers: list[ServerProcess]
-    database_url: str
-
-    @property
-    def client(self) -> ControlPlane:
-        """The first server."""
-        return ControlPlane(self.servers[0].url)
 
 
 @pytest.fixture
 async def site(
     make_postgres: MakePostgres, make_server: MakeServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Site]:
-    postgres = await make_postgres()
-    connection: Any = await asyncpg.connect(postgres.dsn)
-    await connection.execute("CREATE DATABASE faults")
-    await connection.close()
-    database_url = postgres.database_dsn("faults")
-    async with AsyncExitStack() as stack:
-        nats = await stack.enter_async_context(EmbeddedNats(tmp_path_factory.mktemp("nats")))
-        servers: list[ServerProcess] = []
-        for number in range(2):
-            environment = {
-                "NOETL_SERVER_MACHINE_ID": str(number),
-                "NOETL_ANNOUNCE_AFTER_SECONDS": "1",
-                "NOETL_COMMAND_CLAIM_LEASE_SECONDS": "10",
-                "NOETL_COMMAND_REAPER_INTERVAL_SECONDS": "10",
-            }
-            server = await make_server(environment, database_url=database_url, nats_url=nats.url)
-            stack.push_async_callback(server.stop)
-            servers.append(server)
-        yield Site(postgres, nats, servers, database_url)
+    async with open_site(make_postgres, make_server, tmp_path_factory.mktemp("nats")) as opened:
+        yield opened
 
 
-async def insist(site: Site, method: str, path: str, body: Any) -> Any:
-    """A request that is repeated until some server answers it, as a careful client does."""
-    while True:
-        for server in site.servers:
-            try:
-                return await ControlPlane(server.url).call(method, path, body)
-            except (ApiError, OSError) as error:
-                if isinstance(error, ApiError) and error.status < 500:
-                    raise
-        await asyncio.sleep(0.1)
-
-
-async def load(site: Site, round_number: int) -> None:
-    """Start executions of all kinds, each exactly once however often the request is sent."""
-    for text in PLAYBOOKS.values():
-        await insist(site, "POST", "/api/catalog/register", {"content": text})
-
-    async def one(number: int) -> None:
-        path = f"faults/{list(PLAYBOOKS)[number % len(PLAYBOOKS)]}"
-        key = f"round-{round_number}-{number}"
-        await insist(site, "POST", "/api/execute", {"path": path, "idempotency_key": key})
-
+async def load(site: Site, workflows: Sequence[Workflow], round_number: int) -> None:
+    """Start executions of all kinds, one after the other, each exactly once."""
     async with asyncio.TaskGroup() as group:
         for number in range(EXECUTIONS):
-            group.create_task(one(number))
+            workflow = workflows[number % len(workflows)]
+            group.create_task(site.start(workflow, f"round-{round_number}-{number}"))
             await asyncio.sleep(0.05)
 
 
-async def kill_server(site: Site) -> None:
-    server = random.choice(site.servers)
-    await server.kill()
-    await server.start()
-
-
-async def kill_nats(site: Site) -> None:
-    await site.nats.kill()
-    await site.nats.start()
-
-
-async def kill_postgres(site: Site) -> None:
-    await site.postgres.kill()
-    await site.postgres.start()
-
-
-@pytest.mark.parametrize("fault", [kill_server, kill_nats, kill_postgres], ids=["server", "nats", "postgres"])
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_nothing_is_lost_or_done_twice(site: Site, fault: Any) -> None:
-    stop = asyncio.Event()
-    workers = [
-        asyncio.create_task(
-            LocalWorker(server.url, site.nats.url, worker_id=f"worker-{number}", concurrency=8).run(stop)
-        )
-        for number, server in enumerate(site.servers)
-    ]
-    for round_number in range(ROUNDS):
-        loading = asyncio.create_task(load(site, round_number))
-        for _ in range(3):
-            await asyncio.sleep(random.uniform(0.2, 0.6))
-            await fault(site)
-        await loading
-        try:
-            async with asyncio.timeout(100):
-                while await unfinished(site.database_url):  # noqa: ASYNC110 (only the database knows)
-                    await asyncio.sleep(0.2)
-        except TimeoutError:
-            pytest.fail(f"not finished: {await violations(site.database_url)}")
-        assert await violations(site.database_url) == {}
-    stop.set()
-    await asyncio.wait_for(asyncio.gather(*workers), 30)
+    chance = random.Random(SEED)
+    async with Crew(site.urls, site.nats.url, slots=12, habits=CARELESS, seed=SEED) as crew:
+        for round_number in range(ROUNDS):
+            others = [random_workflow(chance, f"faults/random/{round_number}/{number}") for number in range(4)]
+            workflows = [*MIXED, *others]
+            await site.register(workflows)
+            loading = asyncio.create_task(load(site, workflows, round_number))
+            for _ in range(KILLS):
+                await asyncio.sleep(chance.uniform(0.1, 0.5))
+                await fault(site)
+            await loading
+            await site.finished(crew)
+            await site.prove(crew)
+
+
+@pytest.mark.slow
+async def test_workers_that_die_or_come_late_hold_nobody_up(site: Site) -> None:
+    """I2, and the late results of those that were only slow."""
+    habits = Habits(repeats=0.1, forgets=0.15, comes_late=0.1, late_seconds=12)
+    await site.register(MIXED)
+    async with Crew(site.urls, site.nats.url, slots=24, habits=habits, seed=SEED) as crew:
+        await load(site, MIXED, 0)
+        await site.finished(crew)
+        await site.prove(crew, nobody_is_late=False)
+
+
+@pytest.mark.slow
+async def test_start_after_a_crash_resumes_everything_without_help(site: Site) -> None:
+    """I22, I23: commands that nobody heard of, that were claimed by workers which died too, and that are half done."""
+    await site.register(MIXED)
+    async with Crew(site.urls, site.nats.url, slots=6, habits=Habits(forgets=0.3), name="dead", seed=SEED) as dead:
+        await load(site, MIXED, 0)
+        async with asyncio.timeout(60):
+            while dead.done < 2 * EXECUTIONS:  # noqa: ASYNC110 (counted by tasks of the crew)
+                await asyncio.sleep(0.01)
+        await asyncio.gather(*(server.kill() for server in site.servers), site.nats.kill(), site.postgres.kill())
+    shutil.rmtree(site.nats.data_directory / "jetstream")
+    await asyncio.gather(site.nats.start(), site.postgres.start())
+    await site.servers[0].start()
+    async with Crew([site.servers[0].url], site.nats.url, slots=6) as crew:
+        await site.finished(crew)
+        crew.acknowledged |= dead.acknowledged
+        await site.prove(crew, nobody_is_late=False)
+
+
+async def test_backlog_is_announced_hardly_more_than_once(site: Site) -> None:
+    """I5: far more commands than two workers can take before the sweep looks at them."""
+    large = workflow(
+        "faults/backlog",
+        [{"step": "start", "next": "many"}, {"step": "many", "loop": loop(BACKLOG), "next": "end"}, {"step": "end"}],
+        {"start": 1, "many": BACKLOG, "end": 1},
+    )
+    await site.register([large])
+    async with Crew(site.urls, site.nats.url, slots=2) as crew:
+        begin = time.monotonic()
+        await site.start(large, "backlog")
+        await site.finished(crew, within_seconds=BACKLOG / 10)
+        assert time.monotonic() - begin > 2, "no command waited for long enough to be looked at"
+        await site.prove(crew)
+        assert sum(crew.heard.values()) <= 1.1 * len(crew.heard)

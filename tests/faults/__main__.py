@@ -1,0 +1,37 @@
+"""The long form of the fault tests.
+
+    python -m tests.faults [--rounds 20] [--executions 40] [--kills 10] [--examples 500] [--backlog 10000]
+        [--seed N] [-k server]
+
+Each round starts executions and kills something several times in the middle; each example plays four random workflows
+under one random interleaving. Without a seed every run is another one; a failure names what broke.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def main() -> int:
+    """Hand the sizes over to the tests, and run them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--executions", type=int, default=40, help="per round")
+    parser.add_argument("--kills", type=int, default=10, help="per round")
+    parser.add_argument("--examples", type=int, default=500, help="random interleavings")
+    parser.add_argument("--backlog", type=int, default=10_000, help="commands that wait for two workers")
+    parser.add_argument("--seed", type=int, default=0, help="0: another one each time")
+    parser.add_argument("-k", dest="expression", default="", help="only tests that match, as pytest's option")
+    options = parser.parse_args()
+    for name in ("rounds", "executions", "kills", "examples", "backlog", "seed"):
+        os.environ[f"NOETL_FAULT_{name.upper()}"] = str(getattr(options, name))
+    return pytest.main([str(Path(__file__).parent), "-x", "-v", "-k", options.expression])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
