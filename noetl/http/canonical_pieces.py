@@ -19,20 +19,30 @@ PIECE_BYTES: Final = 256 << 10
 HIGHEST_MEMBERS: Final = 1_000_000
 """Members of one object, beyond which sorting them would take too much memory."""
 
+# Everything is possessive, so that no position is remembered on the way. Except for single strings and numbers, matches
+# are confined to a window of the size of a piece, so that none takes long.
 _STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
+_SCALAR: Final = rb'[^"\[\]{},]++|' + _STRING
 _FLAT: Final = rb'[^"\[\]{}]++|' + _STRING
-_SMALL_1: Final = rb"[\[{](?:" + _FLAT + rb"){0,200}+[\]}]"
-_SMALL_2: Final = rb"[\[{](?:" + _FLAT + rb"|" + _SMALL_1 + rb"){0,200}+[\]}]"
-_SMALL: Final = rb"[\[{](?:" + _FLAT + rb"|" + _SMALL_2 + rb"){0,50}+[\]}]"
-"""An array or object with few parts, at most three levels: the usual row, recognised in one step."""
-_SMALL_LEVELS: Final = 3
+_BLOCK_1: Final = rb"[\[{](?:" + _FLAT + rb")*+[\]}]"
+_BLOCK_2: Final = rb"[\[{](?:" + _FLAT + rb"|" + _BLOCK_1 + rb")*+[\]}]"
+_BLOCK: Final = rb"[\[{](?:" + _FLAT + rb"|" + _BLOCK_2 + rb")*+[\]}]"
+"""An array or object of at most three levels: the usual row, recognised in one step."""
+_BLOCK_LEVELS: Final = 3
 
-# Possessive, so that no position is remembered; bounded, so that one match does not take long.
-_FLAT_RUN: Final = re.compile(rb"(?:" + _FLAT + rb"){1,2000}+", re.DOTALL)
-_SMALL_RUN: Final = re.compile(rb"(?:" + _FLAT + rb"|" + _SMALL + rb"){1,200}+", re.DOTALL)
-_ELEMENTS: Final = re.compile(rb'(?:[^"\[\]{},]++|' + _STRING + rb"|,|" + _SMALL + rb"){1,200}+", re.DOTALL)
-_ELEMENT_REST: Final = re.compile(rb'(?:[^"\[\]{},]++|' + _STRING + rb")++", re.DOTALL)
-_SMALL_VALUE: Final = re.compile(rb'(?:[^"\[\]{},]++|' + _STRING + rb"|" + _SMALL + rb")++", re.DOTALL)
+_FLAT_RUN: Final = re.compile(rb"(?:" + _FLAT + rb")++", re.DOTALL)
+_RUN: Final = re.compile(rb"(?:" + _FLAT + rb"|" + _BLOCK + rb")++", re.DOTALL)
+_VALUE: Final = re.compile(rb"(?:" + _SCALAR + rb"|" + _BLOCK + rb")++", re.DOTALL)
+_SCALAR_REST: Final = re.compile(rb"(?:" + _SCALAR + rb")++", re.DOTALL)
+_NUMBER_REST: Final = re.compile(rb'[^"\[\]{},]++')
+_ONE_STRING: Final = re.compile(_STRING, re.DOTALL)
+_CHARACTERS: Final = re.compile(
+    rb'(?:[^"\\]++|\\[^u]|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}'
+    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})++",
+    re.DOTALL,
+)
+"""The inside of a string, escapes and pairs of surrogates unbroken."""
+_LONGEST_CHARACTER: Final = 12
 _KEY: Final = re.compile(rb"[\s,]*+(" + _STRING + rb")\s*+:\s*+", re.DOTALL)
 # To the reference ``-0`` is a float, to the decoder an integer without sign.
 _NEGATIVE_ZERO: Final = re.compile(rb"-0(?=[\s,\]}]|\Z)")
@@ -62,16 +72,30 @@ def canonical_pieces(text: bytes, deepest: int, piece_bytes: int = PIECE_BYTES) 
     return document.pieces(0, len(text))
 
 
+def canonical_member(text: bytes, name: bytes, deepest: int, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+    """As `canonical_pieces`, of the member ``name`` of the JSON object ``text`` (nothing if there is none).
+
+    ``deepest`` is for the whole object.
+    """
+    document = _Document(text, _large_parts(text, deepest, piece_bytes), piece_bytes)
+    return document.member(name)
+
+
 def _large_parts(text: bytes, deepest: int, piece_bytes: int) -> dict[int, int]:
-    """Where each array and object larger than a piece begins and ends. Checks the nesting on the way."""
+    """Where each array, object and string larger than a piece begins and ends. Checks the nesting on the way."""
     parts: dict[int, int] = {}
     opened: list[int] = []
     position = 0
     while True:
-        pattern = _SMALL_RUN if len(opened) + _SMALL_LEVELS <= deepest else _FLAT_RUN
-        found = pattern.match(text, position)
+        pattern = _RUN if len(opened) + _BLOCK_LEVELS <= deepest else _FLAT_RUN
+        found = pattern.match(text, position, position + piece_bytes)
         if found is not None:
             position = found.end()
+            continue
+        string = _ONE_STRING.match(text, position)
+        if string is not None:
+            parts[position] = string.end()
+            position = string.end()
             continue
         if position >= len(text):
             if opened:
@@ -102,10 +126,34 @@ class _Document:
         """The canonical text of the value between the two places."""
         if start not in self._large:
             yield canonical(self._text[start:end])
+        elif self._text[start] == ord('"'):
+            yield from self._string(start, end)
         elif self._text[start] == ord("["):
             yield from self._array(start)
         else:
             yield from self._object(start)
+
+    def member(self, name: bytes) -> Iterator[bytes]:
+        """The canonical text of a member of the whole value, an object; nothing if it has none of that name."""
+        found = self._members(self._text.index(b"{")).get(name)
+        if found is not None:
+            yield from self.pieces(*found[1:])
+
+    def _string(self, start: int, end: int) -> Iterator[bytes]:
+        text = self._text
+        yield b'"'
+        position, closing = start + 1, end - 1
+        while position < closing:
+            window = position + max(self._piece_bytes, _LONGEST_CHARACTER)
+            found = _CHARACTERS.match(text, position, min(window, closing))
+            if found is None:
+                raise PieceError("lone surrogate in a string")
+            stop = found.end()
+            while text[stop] & 0xC0 == 0x80 and stop > position:  # inside a character of several bytes
+                stop -= 1
+            yield canonical(b'"' + text[position:stop] + b'"')[1:-1]
+            position = stop
+        yield b'"'
 
     def _array(self, opening: int) -> Iterator[bytes]:
         """Elements are collected into runs of about a piece; a large element stands alone."""
@@ -114,12 +162,13 @@ class _Document:
         start = position = opening + 1
         closing = self._large[opening] - 1
         while start < closing:
-            for pattern in (_ELEMENTS, _ELEMENT_REST):  # the second ends an element that the bound of the first has cut
-                found = pattern.match(text, position)
-                position = position if found is None else found.end()
+            found = _RUN.match(text, position, position + self._piece_bytes)
+            position = position if found is None else found.end()
+            found = _NUMBER_REST.match(text, position)  # the window ends anywhere, also inside a number
+            position = position if found is None else found.end()
             end = self._large.get(position)
-            between_elements = text[position] == ord(",") or text[position - 1] == ord(",")
-            if position == closing or end is not None or (between_elements and position - start > self._piece_bytes):
+            is_enough = 2 * (position - start) > self._piece_bytes and self._is_between_elements(position)
+            if position == closing or end is not None or is_enough:
                 for piece in _run(b"[", text[start:position], b"]"):
                     yield separator + piece
                     separator = b","
@@ -132,6 +181,14 @@ class _Document:
             elif text[position] in _OPEN:
                 position = self._end(position)
         yield b"[]" if separator == b"[" else b"]"
+
+    def _is_between_elements(self, position: int) -> bool:
+        text = self._text
+        if text[position] == ord(","):
+            return True
+        while text[position - 1] in _BLANKS:
+            position -= 1
+        return text[position - 1] == ord(",")
 
     def _object(self, opening: int) -> Iterator[bytes]:
         """Members by key; small ones are collected into runs of about a piece."""
@@ -173,13 +230,14 @@ class _Document:
 
     def _end(self, start: int) -> int:
         """Where a value that is not large ends."""
-        found = _SMALL_VALUE.match(self._text, start)
-        if found is not None:
+        window = start + self._piece_bytes
+        found = _VALUE.match(self._text, start, window) or _SCALAR_REST.match(self._text, start)
+        if found is not None and found.end() != window:
             return found.end()
         depth = 0
         position = start
         while depth or position == start:
-            found = _FLAT_RUN.match(self._text, position)
+            found = (_FLAT_RUN if depth else _SCALAR_REST).match(self._text, position)
             if found is not None:
                 position = found.end()
             else:

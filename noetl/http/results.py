@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import hashlib
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
@@ -11,13 +12,13 @@ import msgspec
 
 from noetl.engine.playbook.scalars import quote
 from noetl.errors import InternalError, RejectedRequestError, UnprocessableError
-from noetl.http.canonical_pieces import PieceError, canonical, canonical_pieces
+from noetl.http.bodies import RequestBody
+from noetl.http.canonical_pieces import PieceError, canonical, canonical_member, canonical_pieces
 from noetl.http.large_transfers import LargeTransfers
 from noetl.http.requests import (
     MAX_DEPTH,
     IntegerSyntaxError,
     Query,
-    check_json,
     decode_json,
     json_text,
     parse_integer,
@@ -73,6 +74,7 @@ class Reference(msgspec.Struct):
         return f"{SCHEME}execution/{self.execution_id}/result/{self.name}/{self.result_id}"
 
 
+_SYNTAX: Final = "Failed to parse the request body as JSON: "
 _PUT: Final = msgspec.json.Decoder(PutRequest)
 
 
@@ -104,8 +106,7 @@ class ResultRoutes:
         async with AsyncExitStack() as stack:
             if size is None or LARGE_BYTES < size <= self._largest:
                 await stack.enter_async_context(self._uploads.admitted(self._largest if size is None else size))
-            body = await json_text(request)
-            given, data = await asyncio.to_thread(_read_large, body) if len(body) > LARGE_BYTES else _read(body)
+            given, data = await _upload(request)
             digest = hashlib.sha256(data).hexdigest()
             reference = Reference(execution_id, given.name, self._mint())
             result = NewResult(
@@ -164,7 +165,7 @@ class ResultRoutes:
                 yield b""
                 return
             try:
-                pieces = canonical_pieces(stored.text, STORED_DEPTH)
+                pieces = await asyncio.to_thread(canonical_pieces, stored.text, STORED_DEPTH)
                 first = next(pieces)
             except PieceError:  # what another program has stored may be beyond doubles, or very deep
                 yield stored.text
@@ -207,6 +208,18 @@ def _segment_integer(name: str, text: str, quoted: str) -> int:
         raise MalformedReferenceError(f"{name} segment {quote(text)} is not an i64 in {quoted}") from None
 
 
+async def _upload(request: Request) -> tuple[PutRequest, bytes | bytearray]:
+    """What the body asks for, and the canonical text of its data; of a large body nothing else is left."""
+    body = await json_text(request)
+    if len(body) <= LARGE_BYTES:
+        return _read(body)
+    given, data = await asyncio.to_thread(_read_large, body)
+    given.data = msgspec.Raw()
+    if isinstance(request.content, RequestBody):
+        request.content.release()
+    return given, data
+
+
 def _body_size(request: Request) -> int | None:
     """The declared length of the body; None for a chunked one."""
     value = request.get_first_header(b"content-length")
@@ -229,16 +242,25 @@ def _read_large(body: bytes) -> tuple[PutRequest, bytearray]:
         given = _PUT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         given = decode_json(body, _PUT)  # finds the words for what is wrong
-    check_json(body)
-    text = bytes(given.data)
-    _check(given, text)
+    _check_encoding(body)
+    _check(given, bytes(given.data) if b"\\u0000" in body else b"")
     data = bytearray()
     try:
-        for piece in canonical_pieces(text, MAX_DEPTH - 1):
+        for piece in canonical_member(body, b"data", MAX_DEPTH):
             data += piece
     except PieceError as error:
-        raise RejectedRequestError(400, f"Failed to parse the request body as JSON: data: {error}") from error
+        raise RejectedRequestError(400, f"{_SYNTAX}data: {error}") from error
     return given, data
+
+
+def _check_encoding(body: bytes) -> None:
+    """Refuse (400) bytes outside UTF-8, also in what nobody reads, without decoding the whole."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(body), LARGE_BYTES):
+            decoder.decode(body[start : start + LARGE_BYTES], start + LARGE_BYTES >= len(body))
+    except UnicodeDecodeError:
+        raise RejectedRequestError(400, f"{_SYNTAX}invalid unicode code point") from None
 
 
 def _check(given: PutRequest, data: bytes) -> None:
