@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.load import Connection
+from benchmarks.load.connection import Connection, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 UNCERTAIN = frozenset({408, 429, 500, 502, 503, 504})
 """Answers after which a client asks again, with the same ids."""
 PAUSE_SECONDS = 0.1
+PATIENCE_SECONDS = 10.0
 
 
 def address(url: str) -> tuple[str, int]:
@@ -21,48 +22,29 @@ def address(url: str) -> tuple[str, int]:
     return host, int(port)
 
 
-class Wire(Connection):
-    """One keep-alive connection that can be cut in the middle of a request."""
-
-    async def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        try:
-            return await super().call(method, path, body)
-        except BaseException:
-            self.cut()
-            raise
-
-    async def hang_up(self, method: str, path: str, body: Any) -> None:
-        """Send the request and close the connection before the answer."""
-        sending = asyncio.ensure_future(super().call(method, path, body))
-        await asyncio.sleep(0)  # connects
-        while self._writer is None and not sending.done():  # noqa: ASYNC110 (the connection announces itself so)
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)  # writes
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-        self.cut()
-
-    def cut(self) -> None:
-        """Close; the next call opens another connection."""
-        self.close()
-        self._reader = self._writer = None
-
-
 class Client:
     """Sends to one of several servers, and to the next one when there is no answer."""
 
-    def __init__(self, urls: list[str], first: int = 0) -> None:
-        self._wires = [Wire(*address(url)) for url in urls]
+    def __init__(self, urls: list[str], first: int = 0, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._addresses = [address(url) for url in urls]
         self._turn = first
+        self._patience = patience_seconds
+        self._connection: Connection | None = None
 
     async def once(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """One attempt; status 0 when there was no answer."""
+        connection = self._open()
         try:
-            async with asyncio.timeout(30):
-                return await self._wires[self._turn % len(self._wires)].call(method, path, body)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            async with asyncio.timeout(self._patience):
+                answer = await connection.call(method, path, body)
+        except OSError:  # also TimeoutError
+            self.close()
             self._turn += 1
             return 0, None
+        except BaseException:
+            self.close()
+            raise
+        return answer.status, answer.json if answer.body[:1] in b"{[" and answer.body else answer.body
 
     async def insist(
         self, method: str, path: str, body: Any = None, meanwhile: Callable[[], Any] | None = None
@@ -77,13 +59,23 @@ class Client:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def hang_up(self, method: str, path: str, body: Any) -> None:
-        """Send one request without waiting for what becomes of it."""
+        """Send one request and close the connection before the answer."""
         try:
-            await self._wires[self._turn % len(self._wires)].hang_up(method, path, body)
+            async with asyncio.timeout(self._patience):
+                _, writer = await asyncio.open_connection(*self._addresses[self._turn % len(self._addresses)])
+                writer.write(encode(method, path, body))
+                await writer.drain()
+                writer.close()
         except OSError:
             self._turn += 1
 
     def close(self) -> None:
-        """Close the connections."""
-        for wire in self._wires:
-            wire.cut()
+        """Close the connection; the next call opens another one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            self._connection = Connection(*self._addresses[self._turn % len(self._addresses)])
+        return self._connection
