@@ -249,7 +249,7 @@ class Server:
                 await self.ledger.close()
                 await lanes
         except TimeoutError:
-            log.warning("Operations cut at shutdown", extra={"count": sum(lane.depth for lane in self.ledger.lanes)})
+            log.warning("Operations cut at shutdown", extra={"count": self.ledger.waiting})
         if isinstance(self._announcer, NatsAnnouncer):
             await self._announcer.flush(NATS_FLUSH_SECONDS)
         for task in services:
@@ -286,8 +286,7 @@ class Server:
         for handler in logging.getLogger().handlers:
             if isinstance(handler, JsonHandler) and (writer := handler.writer) is not None:
                 metrics.log_lines_dropped.track(lambda writer=writer: writer.dropped)
-        for number, lane in enumerate(self.ledger.lanes):
-            metrics.lane_queue_depth.labels(str(number)).track(lambda lane=lane: lane.depth)
+        metrics.lane_queue_depth.labels().track(lambda: self.ledger.waiting)
         nats, announcer = self._nats, self._announcer
         if nats is not None:
             metrics.nats_connected.track(lambda: float(nats.state == "connected"))

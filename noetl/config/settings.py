@@ -282,11 +282,11 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     lanes: int = setting(
         "NOETL_LANES", values.integer(1, 64), 4, "4",
-        "Writers per process, each with a database connection; fewer than POSTGRES_MAX_CONNECTIONS.",
+        "Batches that a process writes at once, each on a connection of its own; fewer than POSTGRES_MAX_CONNECTIONS.",
         default_text="4, fewer when the pool is smaller",
     )  # fmt: skip
     lane_queue: int = setting(
-        "NOETL_LANE_QUEUE", _positive, 2000, "2000", "Items that may wait in a lane; more get 503 with Retry-After."
+        "NOETL_LANE_QUEUE", _positive, 2000, "2000", "Items that may wait for the lanes; more get 503 with Retry-After."
     )
     batch_max: int = setting("NOETL_BATCH_MAX", values.integer(1, 10_000), 256, "256", "Items in one transaction.")
     state_cache_bytes: int = setting(

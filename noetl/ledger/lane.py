@@ -1,11 +1,11 @@
-"""A lane: one queue, one database connection, one transaction for all that waited (design.md, "The ledger")."""
+"""A lane: one database connection, one transaction for a whole batch (design.md, "The ledger")."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -29,7 +29,7 @@ log = logging.getLogger("noetl.ledger")
 RECONNECT_SECONDS: Final = 5.0
 """How long a lane tries to get a lost connection back before it refuses the work that waits."""
 SHARED_LIMIT: Final = 10_000
-"""How many executions a lane remembers as also written by other processes."""
+"""How many executions are remembered as also written by other processes."""
 WRITE_SECONDS: Final = 20.0
 """Longest time of one batch in the database; workers give up a claim after 30 s."""
 ATTEMPTS: Final = 8
@@ -77,75 +77,22 @@ class LaneServices:
     missing: Callable[[Work], None]
     """Called for work whose execution is not in the cache: load it elsewhere, then submit the work again."""
     metrics: LedgerMetrics
+    shared: OrderedDict[int, None] = field(default_factory=OrderedDict[int, None])
+    """Executions that other processes were seen to write as well, the latest last."""
 
 
 class Lane:
-    """Handles the operations of the executions that hash to it, in order of arrival."""
+    """One writer: decides for a batch and commits it."""
 
-    def __init__(
-        self, services: LaneServices, connection: LedgerConnection, *, queue_limit: int, batch_limit: int
-    ) -> None:
+    def __init__(self, services: LaneServices, connection: LedgerConnection) -> None:
         self._services = services
         self._connection = connection
-        self._queue: deque[Work] = deque()
-        self._queue_limit = queue_limit
-        self._batch_limit = batch_limit
-        self._wakeup = asyncio.Event()
-        self._closing = False
-        self._shared: OrderedDict[int, None] = OrderedDict()
 
-    @property
-    def depth(self) -> int:
-        """Operations that wait."""
-        return len(self._queue)
+    async def close(self) -> None:
+        """Close the connection in good order."""
+        await self._connection.close()
 
-    def submit(self, work: Work) -> None:
-        """Queue an operation; its future gets the reply after the commit.
-
-        Raises:
-            OverloadedError: the queue is full (promise P5).
-        """
-        if len(self._queue) >= self._queue_limit:
-            raise OverloadedError("The server is overloaded, try again", detail="lane queue is full")
-        work.enqueued_at = perf_counter()
-        self._queue.append(work)
-        self._wakeup.set()
-
-    async def run(self) -> None:
-        """Drain the queue until `close`; then finish what waits and return."""
-        try:
-            while True:
-                if not self._queue:
-                    if self._closing:
-                        return
-                    self._wakeup.clear()
-                    await self._wakeup.wait()
-                    continue
-                batch = self._next_batch()
-                if batch:
-                    await self._process(batch)
-        finally:
-            await self._connection.close()
-
-    def close(self) -> None:
-        """Let `run` return once the queue is empty."""
-        self._closing = True
-        self._wakeup.set()
-
-    def _next_batch(self) -> list[Work]:
-        batch: list[Work] = []
-        queue = self._queue
-        while queue and len(batch) < self._batch_limit:
-            if batch and queue[0].is_alone:
-                break
-            work = queue.popleft()
-            if not work.future.done():
-                batch.append(work)
-                if work.is_alone:
-                    break
-        return batch
-
-    async def _process(self, batch: list[Work]) -> None:
+    async def process(self, batch: list[Work]) -> None:
         """Commit a batch; if it fails as a whole, each operation alone, so that one bad one hurts only its sender."""
         self._services.metrics.observe_phase("wait", perf_counter() - batch[0].enqueued_at)
         try:
@@ -157,7 +104,7 @@ class Lane:
                 for work in batch:
                     work.is_alone = True
                 for work in batch:
-                    await self._process([work])
+                    await self.process([work])
                 return
             if isinstance(error, NoetlError):
                 _refuse(batch, error)
@@ -178,9 +125,9 @@ class Lane:
             except StaleStateError as stale:
                 self._forget(scope)
                 for execution_id in stale.executions:
-                    self._shared[execution_id] = None
-                while len(self._shared) > SHARED_LIMIT:
-                    self._shared.popitem(last=False)
+                    self._services.shared[execution_id] = None
+                while len(self._services.shared) > SHARED_LIMIT:
+                    self._services.shared.popitem(last=False)
             except RepeatedEventError:
                 self._forget(scope)
                 if not await self._mark_repeated(batch):
@@ -225,7 +172,7 @@ class Lane:
             if entry is None:
                 raise InternalError("Internal error", detail="execution state was evicted within its own batch")
             scope.entries[work.execution_id] = entry
-            if work.execution_id in self._shared:
+            if work.execution_id in self._services.shared:
                 shared.append(entry)
         try:
             async with asyncio.timeout(WRITE_SECONDS), self._connection.use() as connection:

@@ -1,4 +1,4 @@
-"""The ledger: the only way in for events. Routes each operation to the lane of its execution and awaits the commit."""
+"""The ledger: the only way in for events. Queues each operation for the lanes and awaits its commit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import timedelta
 from time import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from noetl._fast.sharding import shard_for
 from noetl.engine.decide import start
 from noetl.engine.state import ExecutionState
 from noetl.errors import ConflictError, NoetlError, NotFoundError, OverloadedError, UnprocessableError
@@ -16,6 +15,7 @@ from noetl.ledger.cache import ByteBoundedCache, ExecutionEntry
 from noetl.ledger.items import CommandView, StartedExecution
 from noetl.ledger.lane import Lane, LaneServices
 from noetl.ledger.loader import StateLoader
+from noetl.ledger.queue import WorkQueue
 from noetl.ledger.work import (
     AlreadyCancelledError,
     CancelWork,
@@ -127,35 +127,25 @@ class Ledger:
             missing=self._load_and_resubmit,
             metrics=metrics,
         )
-        self._lanes = [
-            Lane(
-                services,
-                LedgerConnection(database.connect_dedicated),
-                queue_limit=limits.queue,
-                batch_limit=limits.batch,
-            )
-            for _ in range(limits.lanes)
-        ]
+        lanes = [Lane(services, LedgerConnection(database.connect_dedicated)) for _ in range(limits.lanes)]
+        self._queue = WorkQueue(lanes, limit=limits.queue, batch_limit=limits.batch)
         self._reloads: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Run the lanes until `close`."""
-        async with asyncio.TaskGroup() as tasks:
-            for number, lane in enumerate(self._lanes):
-                tasks.create_task(lane.run(), name=f"lane-{number}")
+        """Serve the queue until `close`."""
+        await self._queue.run()
 
     async def close(self) -> None:
         """Let the lanes finish what waits; `run` then returns."""
         while self._reloads:
             await asyncio.wait(self._reloads)
-        for lane in self._lanes:
-            lane.close()
+        self._queue.close()
         await self._loader.close()
 
     @property
-    def lanes(self) -> Sequence[Lane]:
-        """The lanes, for the metrics."""
-        return self._lanes
+    def waiting(self) -> int:
+        """Operations in the queue."""
+        return self._queue.depth
 
     # -- operations ------------------------------------------------------------------------------------------------
 
@@ -292,11 +282,8 @@ class Ledger:
     async def _submit(self, work: Work) -> Any:
         if not work.creates_execution:
             work.entry = await self._loader.load(work.execution_id)
-        self._lane_of(work.execution_id).submit(work)
+        self._queue.submit(work)
         return await work.future
-
-    def _lane_of(self, execution_id: int) -> Lane:
-        return self._lanes[shard_for(execution_id, len(self._lanes))]
 
     def _committed(self, scope: BatchScope) -> None:
         for issued in scope.issued:
@@ -322,7 +309,7 @@ class Ledger:
             if work.reloads > 5:
                 raise OverloadedError("The server is overloaded, try again", detail="state cache is thrashing")
             work.entry = await self._loader.load(work.execution_id)
-            self._lane_of(work.execution_id).submit(work)
+            self._queue.submit(work)
         except Exception as error:  # whoever waits for the work must hear of it, whatever it is
             if not work.future.done():
                 work.future.set_exception(error)

@@ -278,7 +278,7 @@ class Metrics:
         self.orchestrator_pass_seconds = self._histogram(
             "noetl_orchestrator_pass_duration_seconds", "Time to decide one event.", PHASE_BUCKETS
         ).labels()
-        self.lane_queue_depth = self._gauge("noetl_lane_queue_depth", "Work waiting in a lane.", "lane")
+        self.lane_queue_depth = self._gauge("noetl_lane_queue_depth", "Work waiting for the lanes.")
         self._batch_size = self._histogram("noetl_lane_batch_size", "Work in one transaction.", BATCH_BUCKETS).labels()
         phases = ("wait", "load", "decide", "write")
         phase_seconds = self._histogram(

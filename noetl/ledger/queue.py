@@ -1,0 +1,154 @@
+"""What waits for the lanes: as few and as large batches as arrivals allow, and no execution in two at once.
+
+A batch costs PostgreSQL and us the time of ten rows, whatever its size. So one lane takes all that has arrived, and
+another starts only when that one is slow: its execution is held by another process, the database is far away. Work of
+an execution that is in a running batch waits for its end, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+from noetl.errors import OverloadedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from noetl.ledger.lane import Lane
+    from noetl.ledger.work import Work
+
+ARRIVAL_TURNS: Final = 3
+"""Turns of the event loop from the bytes of a request to its place in the queue: reading, handler, submission."""
+GATHER_SECONDS: Final = 0.002
+"""Longest time to let work join a batch."""
+PATIENCE_SECONDS: Final = 0.025
+"""How long what waits leaves the database to the batches that run."""
+
+
+class WorkQueue:
+    """The queue in front of the lanes of one database.
+
+    Args:
+        lanes: the writers, in order of preference.
+        limit: work that may wait; more is refused (promise P5).
+        batch_limit: work in one batch.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], *, limit: int, batch_limit: int) -> None:
+        self._lanes = lanes
+        self._limit = limit
+        self._batch_limit = batch_limit
+        self._queue: deque[Work] = deque()
+        self._parked: dict[int, deque[Work]] = {}
+        """Work of the executions that are in a running batch."""
+        self._parked_count = 0
+        self._running: dict[Lane, float] = {}
+        """When each busy lane began its batch."""
+        self._changed = asyncio.Event()
+        self._closing = False
+
+    @property
+    def depth(self) -> int:
+        """Amount of work that waits."""
+        return len(self._queue) + self._parked_count
+
+    def submit(self, work: Work) -> None:
+        """Queue an operation; its future gets the reply after the commit.
+
+        Raises:
+            OverloadedError: the queue is full.
+        """
+        if self.depth >= self._limit:
+            raise OverloadedError("The server is overloaded, try again", detail="lane queue is full")
+        work.enqueued_at = perf_counter()
+        self._queue.append(work)
+        self._changed.set()
+
+    def close(self) -> None:
+        """Let `run` return once nothing waits."""
+        self._closing = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Feed the lanes until `close`; then finish what waits and return."""
+        try:
+            async with asyncio.TaskGroup() as batches:
+                while self._queue or self._running or not self._closing:
+                    lane = self._lane_for_next()
+                    if lane is None:
+                        await self._change()
+                        continue
+                    await self._gather()
+                    batch = self._next_batch()
+                    if batch:
+                        self._running[lane] = perf_counter()
+                        batches.create_task(self._process(lane, batch))
+        finally:
+            for lane in self._lanes:
+                await lane.close()
+
+    def _lane_for_next(self) -> Lane | None:
+        """A free lane, if something waits and every running batch has had its time."""
+        if not self._queue or self._pause() > 0:
+            return None
+        return next((lane for lane in self._lanes if lane not in self._running), None)
+
+    def _pause(self) -> float:
+        """Seconds until the youngest running batch has had its time; 0 when none runs."""
+        if not self._running:
+            return 0.0
+        return max(0.0, max(self._running.values()) + PATIENCE_SECONDS - perf_counter())
+
+    async def _change(self) -> None:
+        """Wait until work arrives, a batch ends, or a running batch has had its time while something waits."""
+        self._changed.clear()
+        is_lane_free = len(self._running) < len(self._lanes)
+        try:
+            async with asyncio.timeout(self._pause() if self._queue and self._running and is_lane_free else None):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    async def _gather(self) -> None:
+        """Let work join whose requests have reached us already. With nothing on its way this takes microseconds."""
+        end = perf_counter() + GATHER_SECONDS
+        waiting, quiet_turns = len(self._queue), 0
+        while quiet_turns < ARRIVAL_TURNS and waiting < self._batch_limit and perf_counter() < end:
+            await asyncio.sleep(0)
+            quiet_turns = quiet_turns + 1 if len(self._queue) == waiting else 0
+            waiting = len(self._queue)
+
+    def _next_batch(self) -> list[Work]:
+        batch: list[Work] = []
+        queue = self._queue
+        while queue and len(batch) < self._batch_limit:
+            if batch and queue[0].is_alone:
+                break
+            work = queue.popleft()
+            if work.future.done():
+                continue
+            parked = self._parked.get(work.execution_id)
+            if parked is not None:
+                parked.append(work)
+                self._parked_count += 1
+                continue
+            batch.append(work)
+            if work.is_alone:
+                break
+        for work in batch:
+            self._parked.setdefault(work.execution_id, deque())
+        return batch
+
+    async def _process(self, lane: Lane, batch: list[Work]) -> None:
+        try:
+            await lane.process(batch)
+        finally:
+            del self._running[lane]
+            for execution_id in {work.execution_id for work in batch}:
+                parked = self._parked.pop(execution_id)
+                self._parked_count -= len(parked)
+                self._queue.extendleft(reversed(parked))
+            self._changed.set()
