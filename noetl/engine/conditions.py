@@ -38,8 +38,12 @@ def evaluate_condition(text: str, context: Mapping[str, Any], limits: Limits = D
 
     Raises TemplateError.
     """
-    source = text if is_template(text) else f"{{{{ {text} }}}}"
-    return render_text(source, context, limits).strip(WHITE_SPACE).lower() in _TRUE_TEXTS
+    return render_text(condition_template(text), context, limits).strip(WHITE_SPACE).lower() in _TRUE_TEXTS
+
+
+def condition_template(text: str) -> str:
+    """The template that a ``when`` is; without braces the whole text is one expression."""
+    return text if is_template(text) else f"{{{{ {text} }}}}"
 
 
 def loop_items(text: str, context: Mapping[str, Any], limits: Limits = DEFAULT_LIMITS) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The catalog's routes: register, list, resource (spec 10, section 4)."""
+"""The catalog's routes: register, validate, list, resource (spec 10, section 4)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 import orjson
 
-from noetl.engine.playbook.yaml import MappingNode, load_yaml, string_value, to_json
+from noetl.engine.playbook import playbook_problems, review_document
+from noetl.engine.playbook.resource import read_head
+from noetl.engine.playbook.yaml import MappingNode, load_yaml, to_json
 from noetl.errors import NotFoundError, UnprocessableError
 from noetl.http.requests import IntegerSyntaxError, json_body, parse_integer, refuse_nul
 from noetl.http.responses import json_response, timestamp
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from blacksheep import Request, Response
 
+    from noetl.engine.playbook import Problem, Remark
     from noetl.http.application import HttpApplication
     from noetl.store.catalog import CatalogEntry
 
@@ -45,7 +48,7 @@ class Catalog(Protocol):
 
 
 class RegisterRequest(msgspec.Struct):
-    """Body of register; ``content`` is YAML, plain or in base64."""
+    """Body of register and validate; ``content`` is YAML, plain or in base64."""
 
     content: str
     resource_type: str = "Playbook"
@@ -83,23 +86,43 @@ class CatalogRoutes:
     def register(self, application: HttpApplication) -> None:
         """Add the routes."""
         application.add_route("POST", "/api/catalog/register", self.register_resource)
+        application.add_route("POST", "/api/catalog/validate", self.validate)
         application.add_route("POST", "/api/catalog/list", self.list_entries)
         application.add_route("POST", "/api/catalog/resource", self.resource)
 
     async def register_resource(self, request: Request) -> Response:
-        """Store the next version of a resource; nothing of it is validated beyond YAML, path and kind."""
+        """Store the next version of a resource; nothing but YAML, path and kind decides whether it is taken.
+
+        What would keep a playbook from being executed is told as ``problems``, a member that others do not have.
+        """
         body = await json_body(request, _REGISTER)
         # Up to 2 MiB of YAML takes seconds to parse; other requests must not wait for it.
-        entry = await asyncio.to_thread(read_resource, body.content, body.resource_type)
+        entry, problems = await asyncio.to_thread(_read, body)
         catalog_id, version = await self._catalog.register(entry)
+        answer = {
+            "status": "success",
+            "message": f"Resource '{entry.path}' version '{version}' registered.",
+            "path": entry.path,
+            "version": version,
+            "catalog_id": str(catalog_id),
+            "kind": entry.kind,
+        }
+        if problems:
+            answer["problems"] = [_remark_members(problem) for problem in problems]
+        return json_response(answer)
+
+    async def validate(self, request: Request) -> Response:
+        """What register and execute would say about a document, all at once; nothing is stored."""
+        body = await json_body(request, _REGISTER)
+        refuse_nul("resource_type", body.resource_type)
+        review = await asyncio.to_thread(review_document, _decoded(body.content), body.resource_type)
         return json_response(
             {
-                "status": "success",
-                "message": f"Resource '{entry.path}' version '{version}' registered.",
-                "path": entry.path,
-                "version": version,
-                "catalog_id": str(catalog_id),
-                "kind": entry.kind,
+                "valid": not review.problems,
+                "path": review.path,
+                "kind": review.kind,
+                "problems": [_remark_members(problem) for problem in review.problems],
+                "warnings": [_remark_members(warning) for warning in review.warnings],
             }
         )
 
@@ -148,31 +171,26 @@ def read_resource(content: str, default_kind: str) -> NewEntry:
     Raises:
         UnprocessableError: no YAML, no path, or U+0000 somewhere.
     """
-    text = _decoded(content)
-    root = load_yaml(text)
-    metadata = root.get("metadata") if isinstance(root, MappingNode) else None
-    if metadata is None or not isinstance(root, MappingNode):
-        raise UnprocessableError("Missing 'metadata' section")
-    members = metadata if isinstance(metadata, MappingNode) else MappingNode(None, 1, 1)
-    path = string_value(members.get("path"))
-    if path is None:
-        path = string_value(members.get("name"))
-    if path is None:
-        raise UnprocessableError("Missing 'path' or 'name' in metadata")
-    if not path:
-        raise UnprocessableError("metadata.path must not be empty")
-    kind = string_value(root.get("kind"))
-    if kind is None:
-        kind = default_kind
-    refuse_nul("resource_type", kind)
-    return NewEntry(
-        path=path,
-        kind=kind,
+    return _entry_of(_decoded(content), default_kind)[0]
+
+
+def _read(body: RegisterRequest) -> tuple[NewEntry, list[Problem]]:
+    entry, document = _entry_of(_decoded(body.content), body.resource_type)
+    return entry, playbook_problems(document, entry.kind)
+
+
+def _entry_of(text: str, default_kind: str) -> tuple[NewEntry, MappingNode]:
+    head = read_head(load_yaml(text), default_kind)
+    refuse_nul("resource_type", head.kind)
+    entry = NewEntry(
+        path=head.path,
+        kind=head.kind,
         content=text,
-        layout=_column(root, "workflow"),
-        payload=_column(root, "workload"),
-        meta=_column(members, "labels"),
+        layout=_column(head.document, "workflow"),
+        payload=_column(head.document, "workload"),
+        meta=_column(head.metadata, "labels"),
     )
+    return entry, head.document
 
 
 def entry_members(entry: CatalogEntry) -> dict[str, object]:
@@ -187,6 +205,17 @@ def entry_members(entry: CatalogEntry) -> dict[str, object]:
         "payload": _embedded(entry.payload),
         "meta": _embedded(entry.meta),
         "created_at": timestamp(entry.created_at),
+    }
+
+
+def _remark_members(remark: Remark) -> dict[str, object]:
+    """A problem or warning; members that are not known are null."""
+    return {
+        "step": remark.step,
+        "field": remark.field,
+        "message": remark.message,
+        "line": remark.line or None,
+        "column": remark.column or None,
     }
 
 

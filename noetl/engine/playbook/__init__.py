@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from noetl.engine.playbook.decoding import Problem
-from noetl.engine.playbook.parser import check_playbook, parse_playbook
+from noetl.engine.playbook.decoding import Problem, Remark
+from noetl.engine.playbook.parser import Review, check_playbook, parse_playbook, playbook_problems, review_document
 
-__all__ = ["Problem", "check_playbook", "parse_playbook"]
+__all__ = [
+    "Problem",
+    "Remark",
+    "Review",
+    "check_playbook",
+    "parse_playbook",
+    "playbook_problems",
+    "review_document",
+]

@@ -22,12 +22,11 @@ _ENUM_IN_BUFFER: Final = "untagged and internally tagged enums do not support en
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """One mistake in a playbook.
+class Remark:
+    """Something to say about one place of a playbook.
 
     ``field`` is a path such as ``workflow[0].loop.spec.mode`` (empty: the document), ``message`` the reason alone,
-    ``line``/``column`` are 1-based (0: unknown), ``status`` is 400 (cannot be decoded) or 422 (breaks a rule), and
-    ``response`` is the text with which `parse_playbook` refuses the playbook if this is its first problem.
+    ``line``/``column`` are 1-based (0: unknown).
     """
 
     step: str | None
@@ -35,6 +34,16 @@ class Problem:
     message: str
     line: int
     column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem(Remark):
+    """One mistake, for which the playbook is refused.
+
+    ``status`` is 400 (cannot be decoded) or 422 (breaks a rule), and ``response`` is the text with which
+    `parse_playbook` refuses the playbook if this is its first problem.
+    """
+
     status: int
     response: str
 
@@ -74,12 +83,14 @@ class Element:
 
     ``strict`` holds inside ``tool`` and ``next``: strings and keys are strings there, while elsewhere a string field
     takes any scalar with its source text. ``response`` replaces the text of every problem below (see `buffered`).
+    ``ignored`` collects what is said about keys that no reader looks at; None: nobody wants to know.
     """
 
     node: AnyNode
     path: str = ""
     strict: bool = False
     response: str | None = None
+    ignored: list[Remark] | None = None
 
     def problem(self, reason: str, at: Node | None = None) -> Problem:
         """A decode problem at this element, or at the node ``at`` (a key) inside it."""
@@ -254,6 +265,9 @@ class Element:
                 elif collect is not None:
                     child.reject_tags()
                     others.append((key, child))
+                elif self.ignored is not None:
+                    message = f"unknown field `{key}` is ignored (known: {', '.join(readers)})"
+                    self.ignored.append(Remark(None, child.path, message, key_node.line, key_node.column))
             except DecodeError as error:
                 problems += error.problems
         problems += [self.problem(f"missing field `{field}`") for field in required if field not in seen]

@@ -56,6 +56,10 @@ class StepDraft:
             element = Element(node, f"{element.path}.{name}")
         return element
 
+    def has(self, *names: str) -> bool:
+        """Whether the field is written."""
+        return self.part(*names).path == ".".join((self.element.path, *names))
+
 
 @dataclass(slots=True)
 class DocumentDraft:
@@ -227,7 +231,7 @@ def _read_next(element: Element, step: Element) -> NextDraft:
 def _is_router_spec(element: Element) -> bool:
     """Whether the only item of a list decodes as the ``spec`` of a router, which would hide that it is no target."""
     try:
-        _read_router_spec(element)
+        _read_router_spec(replace(element, ignored=None))
     except DecodeError:
         return False
     return True

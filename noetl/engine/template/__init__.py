@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from noetl.engine.template.compiled import syntax_error
 from noetl.engine.template.errors import TemplateError
 from noetl.engine.template.limits import DEFAULT_LIMITS, Limits
 from noetl.engine.template.render import (
@@ -23,4 +24,5 @@ __all__ = [
     "render_pipeline",
     "render_text",
     "render_value",
+    "syntax_error",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from noetl.engine.template.errors import TemplateError, invalid
 from noetl.engine.template.lexer import WHITE_SPACE
 from noetl.engine.template.nodes import (
     Conditional,
@@ -106,6 +107,17 @@ def _selects(node: Expression) -> bool:
             node.name in _SELECTING_FILTERS and node.target is not None and all(map(_selects, [node.target, *chosen]))
         )
     return False
+
+
+def syntax_error(source: str) -> TemplateError | None:
+    """What keeps ``source`` from being a template of the dialect; None when nothing does."""
+    try:
+        Template(source)
+    except TemplateError as error:
+        return error
+    except RecursionError:
+        return invalid("recursion limit exceeded")
+    return None
 
 
 class TemplateCache:

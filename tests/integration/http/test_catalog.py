@@ -6,6 +6,7 @@ import asyncio
 import base64
 import re
 from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -32,6 +33,34 @@ workload: {k: 1.0, n: null}
 workflow:
   - step: start
 """
+FAULTY = """\
+kind: Playbook
+apiVersion: noetl.io/v2
+metadata: {name: faulty, path: try/faulty}
+executor: {}
+workflow:
+  - step: start
+    tool: {kind: pyton}
+  - step: second
+    tool: {kind: noop}
+    next: [{step: thrid}]
+"""
+PROBLEMS = [
+    {
+        "step": "start",
+        "field": "workflow[0].tool.kind",
+        "message": ANY,
+        "line": 7,
+        "column": 18,
+    },
+    {
+        "step": "second",
+        "field": "workflow[1].next[0]",
+        "message": "Step 'second' references unknown step 'thrid' in next",
+        "line": 10,
+        "column": 12,
+    },
+]
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +102,7 @@ async def test_a_playbook_is_registered_and_read_back(client: RawClient) -> None
         "path": "b/c",
         "version": 1,
         "kind": "Playbook",
+        "problems": ANY,
     }
     entry = (await client.post("/api/catalog/resource", {"catalog_id": catalog_id})).json
     assert MOMENT.fullmatch(entry.pop("created_at"))
@@ -86,6 +116,56 @@ async def test_a_playbook_is_registered_and_read_back(client: RawClient) -> None
         "payload": {"k": 1.0, "n": None},
         "meta": {"x": 1, "y": [True]},
     }
+
+
+async def validated(client: RawClient, content: str, **members: Any) -> dict[str, Any]:
+    reply = await client.post("/api/catalog/validate", {"content": content, **members})
+    assert reply.status == 200, reply.text
+    return reply.json
+
+
+async def test_registering_tells_all_that_would_keep_a_playbook_from_running(client: RawClient) -> None:
+    answer = (await register(client, FAULTY)).json
+    assert (answer["status"], answer["version"], answer["problems"]) == ("success", 1, PROBLEMS)
+    assert "problems" not in (await register(client, document(kind="kind: Credential"))).json
+
+
+async def test_validation_tells_the_same_with_warnings_and_stores_nothing(
+    client: RawClient, database: Database
+) -> None:
+    plain = await validated(client, FAULTY)
+    assert plain == {
+        "valid": False,
+        "path": "try/faulty",
+        "kind": "Playbook",
+        "problems": PROBLEMS,
+        "warnings": [{"step": None, "field": "executor", "message": ANY, "line": 4, "column": 1}],
+    }
+    assert await validated(client, base64.b64encode(FAULTY.encode()).decode()) == plain
+    assert await database.fetchval("SELECT count(*) FROM noetl.catalog") == 0
+
+
+async def test_what_registration_refuses_is_not_valid(client: RawClient) -> None:
+    answer = await validated(client, "kind: Credential\ndata: {}\n")
+    assert (answer["valid"], answer["path"], answer["kind"]) == (False, None, "Credential")
+    assert [problem["message"] for problem in answer["problems"]] == ["Missing 'metadata' section"]
+    answer = await validated(client, "a: [1")
+    assert (answer["valid"], answer["path"], answer["kind"], len(answer["problems"])) == (False, None, None, 1)
+    assert (answer["problems"][0]["line"], answer["problems"][0]["column"]) == (2, 1)
+
+
+async def test_other_kinds_need_no_workflow(client: RawClient) -> None:
+    answer = await validated(client, "metadata: {path: a/agent}", resource_type="agent")
+    assert answer == {"valid": True, "path": "a/agent", "kind": "agent", "problems": [], "warnings": []}
+
+
+async def test_validation_refuses_what_is_no_request_like_registration(client: RawClient) -> None:
+    for body in ("{", {}, {"content": 5}, {"content": "a: 1", "resource_type": None}):
+        registered, dry = [await client.post(f"/api/catalog/{route}", body) for route in ("register", "validate")]
+        assert (dry.status, dry.text) == (registered.status, registered.text)
+        assert dry.status in {400, 422}
+    reply = await client.post("/api/catalog/validate", {"content": "a: 1", "resource_type": "\0"})
+    assert (reply.status, reply.json["error"]) == (422, "resource_type must not contain U+0000")
 
 
 @pytest.mark.parametrize(
