@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 
 import noetl
-from noetl.cli import resources, serving
+from noetl.cli import serving
+from noetl.cli.catalog import catalog
 from noetl.cli.development import dev, run
+from noetl.cli.executions import events, executions, pools
 
 HELP = """The control plane of NoETL.
 
@@ -22,17 +24,21 @@ Without a command it serves. The settings come from the environment (or a .env f
     RUST_LOG                 log filter, for example info,noetl_server=debug
 
 `noetl-server config` prints all of them with their present values.
+
+Exit codes: 0 done; 1 the server refuses, does not answer, or an execution did not complete; 2 wrong usage, settings or
+documents; 130 interrupted.
 """
 
-application = typer.Typer(add_completion=False, help=HELP, rich_markup_mode=None)
+application = typer.Typer(help=HELP, rich_markup_mode=None)
 application.command()(serving.serve)
 application.command()(serving.config)
 application.add_typer(serving.database, name="db")
 application.command()(dev)
 application.command()(run)
-application.add_typer(resources.catalog, name="catalog")
-application.add_typer(resources.executions, name="executions")
-application.command()(resources.pools)
+application.add_typer(catalog, name="catalog")
+application.add_typer(executions, name="executions")
+application.command()(events)
+application.command()(pools)
 
 
 @application.callback(invoke_without_command=True)

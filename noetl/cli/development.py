@@ -13,16 +13,14 @@ import orjson
 import typer
 from rich.console import Console
 
-from noetl.cli.documents import read_document
+from noetl.cli.documents import payload_of, read_document, remark_line
 from noetl.cli.follow import ExecutionView, follow
-from noetl.client import ApiError, NoetlClient
+from noetl.cli.session import DEFAULT_SERVER, EXIT_FAILED, EXIT_USAGE, fail
+from noetl.client import ApiError, NoetlClient, NoetlClientError
 from noetl.dev.services import ServiceError
 from noetl.dev.stack import DevStack, default_data_directory
 from noetl.engine.playbook import check_playbook
 
-DEFAULT_SERVER: Final = "http://localhost:8082"
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 _OUTCOMES: Final = {"COMPLETED": 0, "FAILED": EXIT_FAILED, "CANCELLED": EXIT_FAILED}
 
@@ -38,7 +36,7 @@ def dev(
     except asyncio.CancelledError:
         return
     except ServiceError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 async def _keep_running(stack: DevStack, console: Console) -> None:
@@ -64,12 +62,11 @@ def run(
 ) -> None:
     """Register a playbook, execute it, and follow it to its end. Exit code 0 completed, 1 failed, 2 not accepted."""
     text = read_document(file)
-    payload = _payload(set_)
+    payload = payload_of(set_)
     problems = check_playbook(text)
     if problems:
         for problem in problems:
-            place = f"{file}:{problem.line}:{problem.column}"
-            typer.echo(f"{place}: {f'step {problem.step}: ' if problem.step else ''}{problem.message}", err=True)
+            typer.echo(remark_line(file, problem), err=True)
         raise typer.Exit(EXIT_USAGE)
     console = Console(stderr=json, quiet=json)
     try:
@@ -77,11 +74,11 @@ def run(
     except asyncio.CancelledError:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except TimeoutError:
-        _fail(f"no end after {timeout:g} s; the execution was cancelled")
+        fail(f"no end after {timeout:g} s; the execution was cancelled")
     except ApiError as error:
-        _fail(str(error), EXIT_USAGE if error.status < 500 else EXIT_FAILED)
+        fail(str(error), EXIT_USAGE if error.status < 500 else EXIT_FAILED)
     except (ServiceError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))
     else:
         _report(view, console, json=json)
 
@@ -90,14 +87,13 @@ async def _run(
     text: str, payload: dict[str, Any], server: str | None, console: Console, *, show: bool, seconds: float | None
 ) -> ExecutionView:
     _cancel_on_signals()
-    if server is None and await NoetlClient(DEFAULT_SERVER).is_healthy():
-        server = DEFAULT_SERVER
-    if server is not None:
-        return await _execute(NoetlClient(server), text, payload, console, show=show, seconds=seconds)
+    async with NoetlClient(server or DEFAULT_SERVER) as client:
+        if server is not None or await client.is_healthy():
+            return await _execute(client, text, payload, console, show=show, seconds=seconds)
     async with AsyncExitStack() as exits:
         with console.status("No server on port 8082: starting one for this run ..."):
             stack = await exits.enter_async_context(DevStack())
-        own = NoetlClient(stack.url)
+        own = await exits.enter_async_context(NoetlClient(stack.url))
         return await stack.during(_execute(own, text, payload, console, show=show, seconds=seconds))
 
 
@@ -105,8 +101,8 @@ async def _execute(
     client: NoetlClient, text: str, payload: dict[str, Any], console: Console, *, show: bool, seconds: float | None
 ) -> ExecutionView:
     """Register, execute and follow; whoever gives up waiting also cancels the execution."""
-    registered = await client.register(text)
-    started = await client.execute(registered.path, payload, version=registered.version)
+    registered = await client.catalog.register(text)
+    started = await client.executions.start(registered.path, payload, version=registered.version)
     if show:
         console.print(f"[dim]{registered.path} v{registered.version}, execution {started.execution_id}[/dim]")
     try:
@@ -114,23 +110,10 @@ async def _execute(
             return await follow(client, started.execution_id, console if show else None)
     except (TimeoutError, asyncio.CancelledError):
         try:
-            await client.cancel(started.execution_id, "the command line gave up")
-        except (ApiError, OSError) as error:
+            await client.executions.cancel(started.execution_id, "the command line gave up")
+        except NoetlClientError as error:
             typer.echo(f"Execution {started.execution_id} could not be cancelled: {error}", err=True)
         raise
-
-
-def _payload(assignments: list[str]) -> dict[str, Any]:
-    payload: dict[str, Any] = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"{assignment!r} is not NAME=VALUE", param_hint="--set")
-        try:
-            payload[name] = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            payload[name] = value
-    return payload
 
 
 def _report(view: ExecutionView, console: Console, *, json: bool) -> None:
@@ -167,8 +150,3 @@ def _cancel_on_signals() -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
-
-
-def _fail(message: str, code: int = EXIT_FAILED) -> None:
-    typer.echo(f"Error: {message}", err=True)
-    raise typer.Exit(code)

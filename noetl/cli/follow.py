@@ -8,18 +8,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
+
+from noetl.cli.session import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
+    from rich.table import Table
 
     from noetl.client import ExecutionDetail, ExecutionEvent, NoetlClient
 
+REFRESH_SECONDS: Final = 0.1
 POLL_SECONDS: Final = 0.15
-ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 _COLOURS: Final = {
     "waiting": "dim", "running": "cyan", "done": "green", "error": "yellow", "failed": "red", "skipped": "dim",
 }  # fmt: skip
@@ -62,6 +64,15 @@ class ExecutionView:
         done = [step for step in self.steps.values() if step.ended is not None and step.result is not None]
         return max(done, key=lambda step: cast("datetime", step.ended)).result if done else None
 
+    def read(self, event: ExecutionEvent) -> None:
+        """Take in the next event."""
+        kind, name, context = event.event_type, event.node_name, _context(event)
+        if kind.startswith(("playbook", "execution.")):
+            if kind.endswith("failed"):
+                self.error = _text(context.get("error")) or event.error or self.error
+        elif name is not None:
+            _read_step(self.steps.setdefault(name, StepView(name)), event, context)
+
     def document(self) -> dict[str, Any]:
         """The view as JSON members."""
         return {
@@ -80,15 +91,13 @@ def view_of(detail: ExecutionDetail) -> ExecutionView:
     """Read the events of an execution."""
     view = ExecutionView(str(detail.execution_id), detail.status)
     for event in detail.events:
-        _read(view, event)
+        view.read(event)
     return view
 
 
 def table_of(view: ExecutionView, now: datetime) -> Table:
     """The view as a table for the terminal; the time of a step that runs is counted up to ``now``."""
-    table = Table(box=None, pad_edge=False)
-    for title in ("step", "state", "time", ""):
-        table.add_column(title, justify="right" if title == "time" else "left")
+    rows: list[tuple[object, ...]] = []
     for step in view.steps.values():
         state = step.state
         if step.total is not None and step.total > 1:
@@ -97,44 +106,48 @@ def table_of(view: ExecutionView, now: datetime) -> Table:
         if step.state == "running" and step.began is not None:
             seconds = max(0.0, (now - step.began).total_seconds())
         time = "" if seconds is None else f"{seconds:.2f} s"
-        table.add_row(step.name, Text(state, style=_COLOURS[step.state]), time, Text(step.error or "", style="red"))
-    return table
+        rows.append((step.name, Text(state, style=_COLOURS[step.state]), time, Text(step.error or "", style="red")))
+    return table(("step", "state", "time", ""), rows, right=("time",))
 
 
-async def follow(client: NoetlClient, execution_id: str, console: Console | None) -> ExecutionView:
+async def follow(client: NoetlClient, execution_id: int, console: Console | None) -> ExecutionView:
     """Wait for the end of an execution; with a console, show its steps meanwhile."""
+    view = ExecutionView(str(execution_id))
     if console is None:
-        return await _last_view(client, execution_id, lambda _view: None)
+        return await _fill(view, client, execution_id)
     try:
-        with Live(console=console, refresh_per_second=12) as live:
-            return await _last_view(client, execution_id, lambda view: live.update(table_of(view, datetime.now(UTC))))
+        with Live(console=console, auto_refresh=False) as live:
+
+            def draw() -> None:
+                live.update(table_of(view, datetime.now(UTC)), refresh=console.is_terminal)
+
+            drawing = asyncio.create_task(_keep_drawing(draw))
+            try:
+                await _fill(view, client, execution_id)
+            finally:
+                drawing.cancel()
+                await asyncio.gather(drawing, return_exceptions=True)
+            draw()
+            return view
     finally:
         console.print()  # the table ends without a line break where it is not redrawn
 
 
-async def _last_view(client: NoetlClient, execution_id: str, show: Callable[[ExecutionView], None]) -> ExecutionView:
-    clock = asyncio.get_running_loop().time
+async def _fill(view: ExecutionView, client: NoetlClient, execution_id: int) -> ExecutionView:
+    async for event in client.executions.follow(execution_id, poll_seconds=POLL_SECONDS):
+        view.read(event)
+    view.status = (await client.executions.status(execution_id)).status
+    return view
+
+
+async def _keep_drawing(draw: Callable[[], None]) -> None:
     while True:
-        began = clock()
-        view = view_of(await client.execution(execution_id))
-        show(view)
-        if view.status in ENDED:
-            return view
-        # a long execution has a long answer: most of the time nobody should be busy with answering
-        await asyncio.sleep(max(POLL_SECONDS, 4 * (clock() - began)))
+        draw()
+        await asyncio.sleep(REFRESH_SECONDS)
 
 
-def _read(view: ExecutionView, event: ExecutionEvent) -> None:
-    kind, name = event.event_type, event.node_name
-    context = _context(event)
-    if kind.startswith(("playbook", "execution.")):
-        if kind.endswith("failed"):
-            view.error = _text(context.get("error")) or event.error or view.error
-        return
-    if name is None:
-        return
-    step = view.steps.setdefault(name, StepView(name))
-    when = datetime.fromisoformat(event.created_at)
+def _read_step(step: StepView, event: ExecutionEvent, context: dict[str, Any]) -> None:
+    kind, when = event.event_type, event.created_at
     if kind == "step.enter":
         total = context.get("iterations_expected")
         step.total = total if isinstance(total, int) else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from noetl.client import ApiError
+from noetl.client import NoetlClientError
 from noetl.dev.tools.database import run_postgres
 from noetl.dev.tools.outcome import ToolFailure, ToolResult
 from noetl.dev.tools.playbook import run_playbook
@@ -109,10 +109,10 @@ class CommandExecutor:
 
     async def _with_credential(self, config: dict[str, Any], alias: str, names: Mapping[str, Any]) -> dict[str, Any]:
         """Replace a credential alias by what it stands for."""
-        query = f"include_data=true&execution_id={names.get('execution_id')}"
         try:
-            credential = await self._server.call("GET", f"/api/credentials/{alias}?{query}")
-        except (ApiError, OSError) as error:
+            credential = await self._server.credentials.get(
+                alias, include_data=True, execution_id=names.get("execution_id")
+            )
+        except NoetlClientError as error:
             raise ToolFailure(f"Credential '{alias}': {error}") from error
-        data = cast("dict[str, Any]", credential.get("data") or {})
-        return {**config, "auth": {"type": credential.get("type"), **data}}
+        return {**config, "auth": {"type": credential.type, **(credential.data or {})}}

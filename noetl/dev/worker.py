@@ -23,7 +23,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import Error as JetStreamError
 
 from noetl._fast.snowflake import SnowflakeGenerator, machine_id_from_name
-from noetl.client import ApiError
+from noetl.client import ApiError, NoAnswerError, NoetlClientError, NotFoundError
 from noetl.dev.control_plane import ControlPlane
 from noetl.dev.executor import CommandExecutor
 from noetl.dev.tools.outcome import ToolFailure, ToolResult
@@ -61,6 +61,10 @@ class LocalWorker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set; commands under way then have `GRACE_SECONDS` before they are cut."""
+        async with self._server:
+            await self._run(stop)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         await self._register()
         client = await nats.connect(self._nats_url, name=self._worker_id)  # pyright: ignore[reportUnknownMemberType]
         try:
@@ -74,36 +78,29 @@ class LocalWorker:
                     await asyncio.wait(self._running, timeout=GRACE_SECONDS)
                 for task in self._running:
                     task.cancel()
-            await self._server.call("POST", "/api/worker/pool/deregister", {"name": self._worker_id})
-        except* (ApiError, OSError) as errors:
+            await self._server.pools.deregister(self._worker_id)
+        except* (NoetlClientError, OSError) as errors:
             log.warning("Server is away: %s", errors.exceptions[0])
         finally:
             with contextlib.suppress(NatsError, OSError):  # NATS may have gone first
                 await client.close()
 
     async def _register(self) -> None:
-        await self._server.call(
-            "POST",
-            "/api/worker/pool/register",
-            {
-                "component_type": "worker_pool",
-                "name": self._worker_id,
-                "hostname": socket.gethostname(),
-                "labels": {"pool_name": self._pool},
-                "runtime": {"kind": "python"},
-                "status": "ready",
-            },
+        await self._server.pools.register(
+            self._worker_id,
+            hostname=socket.gethostname(),
+            labels={"pool_name": self._pool},
+            runtime={"kind": "python"},
         )
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
-                await self._server.call("POST", "/api/worker/pool/heartbeat", {"name": self._worker_id})
-            except ApiError as error:
-                if error.status == 404:
-                    await self._register()
-            except OSError as error:
+                await self._server.pools.heartbeat(self._worker_id)
+            except NotFoundError:
+                await self._register()
+            except NoetlClientError as error:
                 log.warning("Heartbeat failed: %s", error)
 
     async def _pull(self, stream: JetStreamContext, group: asyncio.TaskGroup) -> None:
@@ -140,7 +137,7 @@ class LocalWorker:
             claimed = await self._claim(message, notice)
             if claimed is not None:
                 await self._execute(claimed)
-        except (ApiError, OSError) as error:
+        except NoetlClientError as error:
             log.warning("Command given up, the server does not take its events: %s", error)
         finally:
             self._slots.release()
@@ -151,11 +148,10 @@ class LocalWorker:
         A claim whose answer was lost may have succeeded, and would be refused to any other worker: so it is repeated
         here, which the server answers alike, before the message is given back.
         """
-        path = f"/api/commands/{notice['event_id']}/claim"
         for pause in CLAIM_RETRIES:
             try:
-                claimed = await self._server.call("POST", path, {"worker_id": self._worker_id})
-            except OSError:
+                claimed = await self._server.claim(notice["event_id"], self._worker_id)
+            except NoAnswerError:
                 await message.in_progress()
                 await asyncio.sleep(pause)
             except ApiError as error:
@@ -212,20 +208,16 @@ class LocalWorker:
             return {"status": result.status, "context": members}
         step = command["node_name"]
         try:
-            stored = await self._server.call(
-                "PUT",
-                f"/api/result/{command['execution_id']}",
-                {"name": step, "data": members, "scope": "execution", "source_step": step},
-            )
-        except (ApiError, OSError) as error:
+            stored = await self._server.results.put(command["execution_id"], step, members, source_step=step)
+        except NoetlClientError as error:
             log.warning("Result of %d bytes cannot be stored: %s", size, error)
             return {"status": result.status}
         reference = {
             "kind": "result_ref",
-            "ref": stored["ref"],
-            "store": stored["store"],
-            "scope": stored["scope"],
-            "meta": {"bytes": stored.get("bytes", size), "media_type": "application/json"},
+            "ref": stored.ref,
+            "store": stored.store,
+            "scope": stored.scope,
+            "meta": {"bytes": stored.bytes, "media_type": "application/json"},
         }
         return {"status": result.status, "reference": reference}
 

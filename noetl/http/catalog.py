@@ -99,7 +99,7 @@ class CatalogRoutes:
         # Up to 2 MiB of YAML takes seconds to parse; other requests must not wait for it.
         entry, problems = await asyncio.to_thread(_read, body)
         catalog_id, version = await self._catalog.register(entry)
-        answer = {
+        answer: dict[str, object] = {
             "status": "success",
             "message": f"Resource '{entry.path}' version '{version}' registered.",
             "path": entry.path,

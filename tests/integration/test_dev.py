@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 
+async def is_healthy(port: int) -> bool:
+    async with NoetlClient(f"http://127.0.0.1:{port}") as client:
+        return await client.is_healthy()
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A data folder that every user reaches: under root, PostgreSQL runs as another one."""
@@ -72,7 +77,7 @@ def parts(folder: Path) -> list[int]:
 async def test_interrupt_leaves_the_data_and_nothing_running(dev: Dev, folder: Path) -> None:
     port = free_port()
     process = await dev(folder, port)
-    assert await NoetlClient(f"http://127.0.0.1:{port}").is_healthy()
+    assert await is_healthy(port)
     process.send_signal(signal.SIGINT)
     output, _ = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 0
@@ -96,7 +101,7 @@ async def test_second_one_on_the_same_folder_or_port_is_refused_and_the_first_go
     assert "is running" not in same_port.output
 
     assert set(running) <= set(parts(folder))
-    assert await NoetlClient(f"http://127.0.0.1:{port}").is_healthy()
+    assert await is_healthy(port)
     first.terminate()
     assert await asyncio.wait_for(first.wait(), 30) == 0
 
@@ -111,7 +116,7 @@ async def test_killed_one_is_followed_by_another_on_the_same_folder_and_port(dev
 
     successor = await dev(folder, port)
     assert not set(left) & set(parts(folder))
-    assert await NoetlClient(f"http://127.0.0.1:{port}").is_healthy()
+    assert await is_healthy(port)
     successor.terminate()
     assert await asyncio.wait_for(successor.wait(), 30) == 0
     assert parts(folder) == []

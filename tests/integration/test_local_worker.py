@@ -14,6 +14,7 @@ from noetl.dev.worker import LocalWorker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from noetl.client import ExecutionDetail, ExecutionEvent
     from noetl.dev.services import EmbeddedNats, EmbeddedPostgres
     from tests.conftest import MakeServer
 
@@ -62,12 +63,13 @@ async def server(make_server: MakeServer, nats: EmbeddedNats) -> AsyncIterator[C
     process = await make_server()
     stop = asyncio.Event()
     worker = asyncio.create_task(LocalWorker(process.url, nats.url, worker_id="test-worker").run(stop))
-    yield ControlPlane(process.url)
+    async with ControlPlane(process.url) as control_plane:
+        yield control_plane
     stop.set()
     await worker
 
 
-async def run(server: ControlPlane, tool: Any, payload: dict[str, Any] | None = None) -> dict[str, Any]:
+async def run(server: ControlPlane, tool: Any, payload: dict[str, Any] | None = None) -> ExecutionDetail:
     """Register a playbook with one step, run it, and return its detail."""
     playbook = {
         "apiVersion": "noetl.io/v2",
@@ -75,19 +77,16 @@ async def run(server: ControlPlane, tool: Any, payload: dict[str, Any] | None = 
         "metadata": {"name": "one", "path": "worker/one"},
         "workflow": [{"step": "start", "tool": tool}],
     }
-    await server.call("POST", "/api/catalog/register", {"content": yaml.safe_dump(playbook)})
-    started = await server.call("POST", "/api/execute", {"path": "worker/one", "payload": payload or {}})
+    await server.catalog.register(yaml.safe_dump(playbook))
+    started = await server.executions.start("worker/one", payload)
     async with asyncio.timeout(30):
-        while True:
-            detail = await server.call("GET", f"/api/executions/{started['execution_id']}")
-            if detail["status"] != "RUNNING":
-                return detail
-            await asyncio.sleep(0.05)
+        await server.executions.wait(started.execution_id, poll_seconds=0.05)
+    return await server.executions.get(started.execution_id)
 
 
-def event(detail: dict[str, Any], event_type: str) -> dict[str, Any]:
+def event(detail: ExecutionDetail, event_type: str) -> ExecutionEvent:
     """The one event of this type."""
-    (found,) = (item for item in detail["events"] if item["event_type"] == event_type)
+    (found,) = (item for item in detail.events if item.event_type == event_type)
     return found
 
 
@@ -96,25 +95,25 @@ async def test_tool_result_is_reported_as_by_the_real_worker(
     server: ControlPlane, tool: Any, status: str, members: dict[str, Any]
 ) -> None:
     detail = await run(server, tool)
-    assert detail["status"] == "COMPLETED"
-    result = event(detail, "call.done")["result"]["context"]["result"]
+    assert detail.status == "COMPLETED"
+    result = event(detail, "call.done").result["context"]["result"]
     assert result["status"] == status
     context = result["context"]
     assert {name: context[name] for name in members} == members
-    assert event(detail, "command.completed")["status"] == status
+    assert event(detail, "command.completed").status == status
 
 
 async def test_http_answer_is_data(server: ControlPlane) -> None:
     detail = await run(server, {"kind": "http", "url": "{{ url }}/health"}, {"url": server.url})
-    data = event(detail, "call.done")["result"]["context"]["result"]["context"]["data"]
+    data = event(detail, "call.done").result["context"]["result"]["context"]["data"]
     assert data["body"] == {"status": "ok"}
     assert data["status_code"] == 200
 
 
 async def test_refused_connection_fails_the_step(server: ControlPlane) -> None:
     detail = await run(server, {"kind": "http", "url": "http://127.0.0.1:1/"})
-    assert detail["status"] == "FAILED"
-    assert "refused" in event(detail, "command.failed")["result"]["context"]["error"]
+    assert detail.status == "FAILED"
+    assert "refused" in event(detail, "command.failed").result["context"]["error"]
 
 
 async def test_postgres_rows_are_data(server: ControlPlane, postgres: EmbeddedPostgres) -> None:
@@ -123,15 +122,15 @@ async def test_postgres_rows_are_data(server: ControlPlane, postgres: EmbeddedPo
         "connection": postgres.dsn,
         "query": "SELECT 1 AS a, 2.5::numeric AS b, 'x' AS c",
     }
-    data = event(await run(server, tool), "call.done")["result"]["context"]["result"]["context"]["data"]
+    data = event(await run(server, tool), "call.done").result["context"]["result"]["context"]["data"]
     assert data["columns"] == ["a", "b", "c"]
     assert data["rows"][0]["b"] == 2.5
 
 
 async def test_unknown_kind_fails_the_step_and_names_the_real_worker(server: ControlPlane) -> None:
     detail = await run(server, {"kind": "duckdb", "query": "select 1"})
-    assert detail["status"] == "FAILED"
-    assert "noetl-worker" in event(detail, "command.failed")["result"]["context"]["error"]
+    assert detail.status == "FAILED"
+    assert "noetl-worker" in event(detail, "command.failed").result["context"]["error"]
 
 
 async def test_sub_playbook_is_awaited(server: ControlPlane) -> None:
@@ -143,8 +142,8 @@ workflow:
   - step: start
     tool: {kind: python, args: {v: "{{ v }}"}, code: "result = {'v': v}"}
 """
-    await server.call("POST", "/api/catalog/register", {"content": child})
+    await server.catalog.register(child)
     tool = {"kind": "playbook", "path": "worker/child", "args": {"v": 42}, "return_step": "start", "poll_interval": 1}
-    data = event(await run(server, tool), "call.done")["result"]["context"]["result"]["context"]["data"]
+    data = event(await run(server, tool), "call.done").result["context"]["result"]["context"]["data"]
     assert data["status"] == "COMPLETED"
     assert data["completed"] is True

@@ -21,7 +21,7 @@ import pytest
 
 from noetl._fast.snowflake import SnowflakeGenerator
 from noetl.app import with_port
-from noetl.client import ApiError, NoetlClient
+from noetl.client import ConflictError, NoetlClient, NotFoundError
 from noetl.config import load_settings
 from noetl.dev.services import ServiceError, free_port
 
@@ -195,11 +195,10 @@ async def test_claims_are_counted_by_outcome(server: ServerProcess, database_url
     )
     command = rows[0]["event_id"]
     assert await post(server, f"/api/commands/{command}/claim", {"worker_id": "worker-1"}) is not None
-    client = NoetlClient(server.url)
-    for other, status in ((command, 409), (1, 404)):
-        with pytest.raises(ApiError) as refused:
-            await client.call("POST", f"/api/commands/{other}/claim", {"worker_id": "worker-2"})
-        assert refused.value.status == status
+    async with NoetlClient(server.url) as client:
+        for other, refusal in ((command, ConflictError), (1, NotFoundError)):
+            with pytest.raises(refusal):
+                await client.call("POST", f"/api/commands/{other}/claim", {"worker_id": "worker-2"})
     text = await get(server, "/metrics")
     counts = dict(re.findall(r'noetl_command_claim_total\{outcome="(\w+)"\} (\d+)', text))
     assert counts == {"claimed": "1", "conflict": "1", "not_found": "1", "error": "0"}

@@ -9,7 +9,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from noetl.client import ApiError
+from noetl.client import NoetlClientError
 from noetl.dev.tools.outcome import ToolFailure, ToolResult
 
 if TYPE_CHECKING:
@@ -25,20 +25,17 @@ async def run_playbook(config: Mapping[str, Any], variables: Mapping[str, Any], 
     path, catalog_id = config.get("path"), config.get("catalog_id")
     if path is None and catalog_id is None:
         raise ToolFailure("playbook: 'path' or 'catalog_id' is required")
-    request = {
-        "path": path,
-        "catalog_id": catalog_id,
-        "version": config.get("version"),
-        "payload": config.get("args") or config.get("payload") or {},
-        "parent_execution_id": variables.get("execution_id"),
-    }
     try:
-        started = await server.call(
-            "POST", "/api/execute", {name: value for name, value in request.items() if value is not None}
+        started = await server.executions.start(
+            path,
+            config.get("args") or config.get("payload") or {},
+            catalog_id=catalog_id,
+            version=config.get("version"),
+            parent_execution_id=variables.get("execution_id"),
         )
-    except (ApiError, OSError) as error:
+    except NoetlClientError as error:
         raise ToolFailure(f"playbook {path or catalog_id}: {error}") from error
-    child = started["execution_id"]
+    child = str(started.execution_id)
     if not config.get("return_step"):
         return ToolResult("success", {"async": True, "status": "started", "execution_id": child, "path": path})
     pause = max(1.0, float(config.get("poll_interval") or 2))
@@ -46,7 +43,7 @@ async def run_playbook(config: Mapping[str, Any], variables: Mapping[str, Any], 
     while monotonic() < deadline:
         try:
             status = await server.call("GET", f"/api/executions/{child}/status")
-        except (ApiError, OSError):
+        except NoetlClientError:
             status = {}
         if status.get("completed") is True or status.get("failed") is True:
             return ToolResult("success", status)

@@ -1,0 +1,203 @@
+"""One HTTP/1.1 connection, one exchange after the other; an answer is read in pieces, and never more than asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
+
+import httptools
+
+from noetl.client.errors import LostConnectionError, NoAnswerError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncGenerator
+
+READ_BYTES: Final = 65_536
+
+Body: TypeAlias = bytes | AsyncIterable[bytes] | None
+
+
+class Connection:
+    """A connection to ``origin`` (scheme and authority, for error texts).
+
+    What goes wrong is a NoAnswerError, or a LostConnectionError when it was used before and nothing came this time.
+    """
+
+    def __init__(self, origin: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._origin = origin
+        self._reader = reader
+        self._writer = writer
+        self._answer = _Answer()
+        self._sending: asyncio.Task[None] | None = None
+        self._exchanges = 0
+        self.idle_since = 0.0
+
+    @classmethod
+    async def open(cls, origin: str, host: str, port: int, tls: ssl.SSLContext | None) -> Self:
+        """Connect."""
+        try:
+            reader, writer = await asyncio.open_connection(host, port, ssl=tls)
+        except (OSError, ValueError) as error:
+            raise NoAnswerError(f"no answer from {origin}: {_reason(error)}") from error
+        return cls(origin, reader, writer)
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether the last answer was read to its end and the peer has not closed since."""
+        return self._answer.is_reusable and not self._reader.at_eof() and not self._writer.is_closing()
+
+    async def begin(self, head: bytes, body: Body) -> tuple[int, dict[str, str]]:
+        """Send a request; returns status and headers (names in lower case) of the answer.
+
+        A body in pieces must have a head that says ``chunked`` or their length; it is sent while the answer is awaited,
+        because a server may refuse before it has read everything.
+        """
+        self._exchanges += 1
+        self._answer = answer = _Answer()
+        if isinstance(body, AsyncIterable):
+            self._writer.write(head)
+            self._sending = asyncio.create_task(self._send(body, is_chunked=b"Transfer-Encoding: chunked" in head))
+        else:
+            self._writer.write(head + (body or b""))
+        while not answer.has_head:
+            await self._receive()
+        return answer.status, answer.headers
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """The body of the answer as it comes."""
+        answer = self._answer
+        while True:
+            if answer.body:
+                piece = b"".join(answer.body)
+                answer.body.clear()
+                yield piece
+            elif answer.is_complete:
+                return
+            else:
+                await self._receive()
+
+    def close(self) -> None:
+        """End the connection, and whatever is still being sent."""
+        self.end_sending()
+        self._writer.close()
+
+    def end_sending(self) -> None:
+        """Stop sending a body whose answer is there; the connection is of no use then."""
+        sending, self._sending = self._sending, None
+        if sending is None:
+            return
+        if not sending.done():
+            self._answer.keeps_alive = False
+            sending.cancel()
+        elif not sending.cancelled():
+            sending.exception()  # the answer came all the same
+
+    async def _send(self, body: AsyncIterable[bytes], *, is_chunked: bool) -> None:
+        """Send a body; fails only where its source does, a broken connection is noticed by who reads."""
+        async for piece in body:
+            if piece and not await self._sent(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece):
+                return
+        if is_chunked:
+            await self._sent(b"0\r\n\r\n")
+
+    async def _sent(self, data: bytes) -> bool:
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError:
+            return False
+        return True
+
+    async def _receive(self) -> None:
+        """Take in what has come. A failure of the body's source is raised here, to whom it concerns."""
+        reading = self._reader.read(READ_BYTES)
+        if self._sending is not None:
+            reading = await self._beside(self._sending, asyncio.create_task(reading))
+        answer = self._answer
+        try:
+            data = await reading
+        except OSError as error:
+            raise self._lost(_reason(error)) from error
+        if not data:
+            if not answer.ends_with_connection:
+                raise self._lost("the connection was closed before the end of the answer")
+            answer.is_complete = True
+            return
+        try:
+            answer.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            raise NoAnswerError(f"no HTTP answer from {self._origin}: {error}") from error
+
+    async def _beside(self, sending: asyncio.Task[None], reading: asyncio.Task[bytes]) -> asyncio.Task[bytes]:
+        """Wait for either, or for the failure of what is sent; afterwards only ``reading`` is left to wait for."""
+        try:
+            await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                self._sending = None
+                sending.result()
+        except BaseException:
+            reading.cancel()
+            raise
+        return reading
+
+    def _lost(self, reason: str) -> NoAnswerError:
+        kind = LostConnectionError if self._exchanges > 1 and not self._answer.has_begun else NoAnswerError
+        return kind(f"no answer from {self._origin}: {reason}")
+
+
+class _Answer:
+    """One answer as far as it has come; the parser calls it."""
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body: list[bytes] = []
+        self.has_begun = False
+        self.has_head = False
+        self.is_complete = False
+        self.keeps_alive = False
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether the end of the connection is the end of the answer, as without a stated length."""
+        return self.has_head and not {"content-length", "transfer-encoding"} & self.headers.keys()
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether another answer may follow on this connection."""
+        return self.is_complete and self.keeps_alive and not self.body
+
+    def on_message_begin(self) -> None:
+        self.has_begun = True
+        if self.is_complete:
+            self.keeps_alive = False  # nobody asked for more
+        else:
+            self.headers = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.is_complete:
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        status = self.parser.get_status_code()
+        if status >= 200 and not self.is_complete:  # else it is an interim answer; the real one follows
+            self.status = status
+            self.has_head = True
+            self.keeps_alive = self.parser.should_keep_alive()
+
+    def on_body(self, body: bytes) -> None:
+        if not self.is_complete:
+            self.body.append(body)
+
+    def on_message_complete(self) -> None:
+        self.is_complete = self.has_head
+
+
+def _reason(error: Exception) -> str:
+    """The system's words for it, without asyncio's list of all addresses that were tried."""
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
