@@ -6,11 +6,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 
 from noetl.cli.documents import payload_of
 from noetl.cli.follow import follow, table_of, view_of
-from noetl.cli.session import Json, Server, ask, json_line, second, show, table
+from noetl.cli.session import Json, Server, ask, json_line, output, second, show, table
 
 if TYPE_CHECKING:
     from noetl.client import ExecutionDetail, ExecutionEvent, NoetlClient
@@ -58,7 +57,7 @@ def show_execution(execution_id: int, server: str = Server, json: bool = Json) -
     if json:
         show(detail, json, "")
         return
-    console = Console()
+    console = output()
     console.print(table(("execution", str(execution_id)), _facts(detail)), highlight=False)
     console.print()
     view = view_of(detail)
@@ -84,7 +83,7 @@ def start(
 @executions.command("follow")
 def follow_execution(execution_id: int, server: str = Server, json: bool = Json) -> None:
     """Wait for the end of an execution, showing its steps. Exit code 0 if it completed, else 1."""
-    view = ask(server, lambda client: follow(client, execution_id, None if json else Console()))
+    view = ask(server, lambda client: follow(client, execution_id, None if json else output()))
     show(view.document(), json, view.status + (f": {view.error}" if view.error else ""))
     raise typer.Exit(0 if view.status == "COMPLETED" else 1)
 

@@ -111,33 +111,37 @@ def table_of(view: ExecutionView, now: datetime) -> Table:
 
 
 async def follow(client: NoetlClient, execution_id: int, console: Console | None) -> ExecutionView:
-    """Wait for the end of an execution; with a console, show its steps meanwhile."""
+    """Wait for the end of an execution; with a console, show its steps: live on a terminal, else at the end."""
     view = ExecutionView(str(execution_id))
-    if console is None:
-        return await _fill(view, client, execution_id)
-    try:
-        with Live(console=console, auto_refresh=False) as live:
+    if console is not None and console.is_terminal:
+        await _show_live(view, client, execution_id, console)
+        return view
+    await _fill(view, client, execution_id)
+    if console is not None:
+        console.print(table_of(view, datetime.now(UTC)))
+    return view
 
-            def draw() -> None:
-                live.update(table_of(view, datetime.now(UTC)), refresh=console.is_terminal)
 
-            drawing = asyncio.create_task(_keep_drawing(draw))
-            try:
-                await _fill(view, client, execution_id)
-            finally:
-                drawing.cancel()
-                await asyncio.gather(drawing, return_exceptions=True)
+async def _show_live(view: ExecutionView, client: NoetlClient, execution_id: int, console: Console) -> None:
+    with Live(console=console, auto_refresh=False) as live:
+
+        def draw() -> None:
+            if view.steps:
+                live.update(table_of(view, datetime.now(UTC)), refresh=True)
+
+        drawing = asyncio.create_task(_keep_drawing(draw))
+        try:
+            await _fill(view, client, execution_id)
+        finally:
+            drawing.cancel()
+            await asyncio.gather(drawing, return_exceptions=True)
             draw()
-            return view
-    finally:
-        console.print()  # the table ends without a line break where it is not redrawn
 
 
-async def _fill(view: ExecutionView, client: NoetlClient, execution_id: int) -> ExecutionView:
+async def _fill(view: ExecutionView, client: NoetlClient, execution_id: int) -> None:
     async for event in client.executions.follow(execution_id, poll_seconds=POLL_SECONDS):
         view.read(event)
     view.status = (await client.executions.status(execution_id)).status
-    return view
 
 
 async def _keep_drawing(draw: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast
 
@@ -22,6 +23,7 @@ T = TypeVar("T")
 DEFAULT_SERVER: Final = "http://localhost:8082"
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+WIDE: Final = 10_000
 _EXACT: Final = 2**53
 """Integers beyond it are rounded by jq, browsers and whatever else reads JSON numbers as doubles."""
 
@@ -55,7 +57,12 @@ def show(value: Any, json: bool, human: str | Table) -> None:
     elif isinstance(human, str):
         typer.echo(human)
     else:
-        Console().print(human)
+        output().print(human)
+
+
+def output() -> Console:
+    """Where answers go: as wide as the terminal, and wide enough for every line where there is none."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDE)
 
 
 def json_line(value: Any) -> bytes:
