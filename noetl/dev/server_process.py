@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from noetl.dev.services import EmbeddedService, ServiceError
+from noetl.dev.services import EmbeddedService, ServiceError, first_line
 
 if TYPE_CHECKING:
     import subprocess
@@ -91,15 +90,5 @@ class ServerProcess(PythonProcess):
         }
 
     async def _is_ready(self) -> bool:
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
-            return False
-        try:
-            writer.write(f"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nConnection: close\r\n\r\n".encode())
-            async with asyncio.timeout(5):
-                return b" 200 " in await reader.readline()
-        except (TimeoutError, OSError):
-            return False
-        finally:
-            writer.close()
+        request = f"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nConnection: close\r\n\r\n"
+        return b" 200 " in await first_line(self.port, request.encode(), 5.0)

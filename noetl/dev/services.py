@@ -41,6 +41,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+async def first_line(port: int, request: bytes = b"", seconds: float = 1.0) -> bytes:
+    """What a server on 127.0.0.1 says first, to a request or by itself; empty when it says nothing in time."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return b""
+    try:
+        writer.write(request)
+        async with asyncio.timeout(seconds):
+            return await reader.readline()
+    except (TimeoutError, OSError):
+        return b""
+    finally:
+        writer.close()
+
+
 class EmbeddedService(ABC):
     """One child process with a data folder and a port; subclasses say how it starts and when it is ready.
 
@@ -354,17 +370,7 @@ class EmbeddedNats(EmbeddedService):
 
     async def _is_ready(self) -> bool:
         """The greeting of a server that accepts clients says whether JetStream is up."""
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
-            return False
-        try:
-            async with asyncio.timeout(1):
-                return b'"jetstream":true' in await reader.readline()
-        except (TimeoutError, OSError):
-            return False
-        finally:
-            writer.close()
+        return b'"jetstream":true' in await first_line(self.port)
 
 
 def _package_folder(package: str) -> Path | None:
