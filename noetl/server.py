@@ -16,12 +16,11 @@ from noetl.engine.template import Limits
 from noetl.errors import NoetlError
 from noetl.http.application import HttpApplication
 from noetl.http.catalog import CatalogRoutes
+from noetl.http.client_routes import client_routes
 from noetl.http.commands import CommandRoutes
 from noetl.http.container_callback import ContainerCallbackRoutes
 from noetl.http.credential_reading import CredentialReader
 from noetl.http.credentials import CredentialRoutes
-from noetl.http.dashboard import DashboardRoutes
-from noetl.http.database import DatabaseRoutes
 from noetl.http.events import EventRoutes
 from noetl.http.executions import ExecutionRoutes
 from noetl.http.executions_start import ExecuteRoutes
@@ -33,13 +32,9 @@ from noetl.http.metrics import MetricsRoutes
 from noetl.http.outbox import OutboxRoutes
 from noetl.http.projection import ProjectionRoutes
 from noetl.http.replay import ReplayRoutes
-from noetl.http.results import ResultRoutes
 from noetl.http.runtime import RuntimeRoutes
 from noetl.http.secret_audit import SecretAuditRoutes
 from noetl.http.server import server_configuration
-from noetl.http.system import SystemRoutes
-from noetl.http.ui_schema import UiSchemaRoutes
-from noetl.http.variables import VariableRoutes
 from noetl.http.wallet import WalletRoutes
 from noetl.ledger.ledger import Ledger, LedgerLimits
 from noetl.ledger.playbooks import Playbooks
@@ -48,7 +43,6 @@ from noetl.messaging.connection import NatsConnection
 from noetl.messaging.reannouncer import Reannouncer
 from noetl.observability.logging import JsonHandler
 from noetl.observability.metrics import Metrics
-from noetl.observability.usage import UsageMeter
 from noetl.process_health import ProcessHealth
 from noetl.runtime.leases import Lease
 from noetl.runtime.periodic import Job, PeriodicJobs
@@ -63,7 +57,6 @@ from noetl.store.catalog import CatalogStore
 from noetl.store.commands import CommandStore
 from noetl.store.container_callbacks import ContainerCallbackStore
 from noetl.store.credentials import CredentialStore
-from noetl.store.dashboard import DashboardStore
 from noetl.store.executions import ExecutionStore
 from noetl.store.keychain import KeychainStore
 from noetl.store.leases import LeaseStore
@@ -71,12 +64,8 @@ from noetl.store.migrations import upgrade
 from noetl.store.outbox import OutboxStore
 from noetl.store.projection import ProjectionStore
 from noetl.store.replay import ReplayStore
-from noetl.store.results import ResultStore
 from noetl.store.runtime import Registration, RuntimeStore
-from noetl.store.schema import SchemaStore
 from noetl.store.secret_audit import SecretAuditStore
-from noetl.store.sql import SqlConsole
-from noetl.store.variables import VariableStore
 from noetl.store.worker_keys import WorkerKeyStore
 
 if TYPE_CHECKING:
@@ -414,20 +403,6 @@ class Server:
             SecretAuditRoutes(self._secret_audit_store),
         ]
 
-    def _client_routes(self, catalog: CatalogStore, executions: ExecutionStore) -> list[Routes]:
-        """Results, variables, forms, SQL, system and dashboard."""
-        settings, database = self._settings, self._database
-        ids = JsonIds(settings.http.json_ids)
-        token = InternalToken(settings.security.internal_api_token)
-        return [
-            UiSchemaRoutes(catalog),
-            ResultRoutes(ResultStore(database), self._minter.mint, settings.http.max_result_bytes),
-            VariableRoutes(VariableStore(database), ids),
-            DatabaseRoutes(SqlConsole(database), SchemaStore(database), settings.security.sql_api, token),
-            SystemRoutes(UsageMeter()),
-            DashboardRoutes(DashboardStore(database), executions, ids),
-        ]
-
     def _register_routes(self, catalog: CatalogStore, executions: ExecutionStore) -> None:
         settings = self._settings
         routes: list[Routes] = [
@@ -452,7 +427,16 @@ class Server:
             ContainerCallbackRoutes(self.ledger, ContainerCallbackStore(self._database), self.metrics),
         ]
         routes += self._secret_routes()
-        routes += self._client_routes(catalog, executions)
+        routes += client_routes(
+            self._database,
+            catalog,
+            executions,
+            self._minter.mint,
+            ids=JsonIds(settings.http.json_ids),
+            sql_api=settings.security.sql_api,
+            token=InternalToken(settings.security.internal_api_token),
+            largest_result=settings.http.max_result_bytes,
+        )
         if not settings.http.disable_metrics:
             routes.append(MetricsRoutes(self._shared_metrics))
         # The last of all: it puts the token in front of every route below its prefix that is there by then.

@@ -1,0 +1,62 @@
+"""The routes of results, variables, forms, SQL, schema, system and dashboard over one database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from noetl.http.dashboard import DashboardRoutes
+from noetl.http.database import DatabaseRoutes
+from noetl.http.results import ResultRoutes
+from noetl.http.system import SystemRoutes
+from noetl.http.ui_schema import UiSchemaRoutes
+from noetl.http.variables import VariableRoutes
+from noetl.observability.usage import UsageMeter
+from noetl.store.dashboard import DashboardStore
+from noetl.store.results import ResultStore
+from noetl.store.schema import SchemaStore
+from noetl.store.sql import SqlConsole
+from noetl.store.variables import VariableStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
+
+    from noetl.http.ids import JsonIds
+    from noetl.http.internal_auth import InternalToken
+    from noetl.store.catalog import CatalogStore
+    from noetl.store.database import Database
+    from noetl.store.executions import ExecutionStore
+
+    ClientRoutes: TypeAlias = Sequence[
+        UiSchemaRoutes | ResultRoutes | VariableRoutes | DatabaseRoutes | SystemRoutes | DashboardRoutes
+    ]
+
+
+def client_routes(
+    database: Database,
+    catalog: CatalogStore,
+    executions: ExecutionStore,
+    mint: Callable[[], int],
+    *,
+    ids: JsonIds,
+    sql_api: str,
+    token: InternalToken,
+    largest_result: int,
+) -> ClientRoutes:
+    """The route groups.
+
+    Args:
+        database: where everything is; ``catalog`` and ``executions`` are stores on it.
+        mint: gives ids of new results.
+        ids: how ids are written.
+        sql_api, token: who may run SQL (`DatabaseRoutes`).
+        largest_result: bytes of an upload.
+    """
+    return (
+        UiSchemaRoutes(catalog),
+        ResultRoutes(ResultStore(database), mint, largest_result),
+        VariableRoutes(VariableStore(database), ids),
+        DatabaseRoutes(SqlConsole(database), SchemaStore(database), sql_api, token),
+        SystemRoutes(UsageMeter()),
+        DashboardRoutes(DashboardStore(database), executions, ids),
+    )
