@@ -1,4 +1,16 @@
-"""Serves applications on free ports for the time of a test module."""
+"""Serves applications on free ports for the time of a test module, and what modules have in common behind them.
+
+=========  ========  ===============================================================================================
+fixture    scope     gives
+=========  ========  ===============================================================================================
+serve      module    ``await serve(application)`` -> one more `RawClient` of the application
+harness    module    a ledger that knows the playbook ``two``: ``start``, then ``end``
+routes     module    the application of `client_application`, and its database
+client     function  a `RawClient` of ``routes``
+=========  ========  ===============================================================================================
+
+All are on the module's own database; modules that need more override them with fixtures of the same name.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +22,31 @@ import pytest
 import uvicorn
 
 from noetl.http.server import server_configuration
+from tests.integration.http.client_application import client_application
 from tests.integration.http.rawhttp import RawClient
+from tests.integration.ledger_harness import open_ledger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from noetl.http.application import HttpApplication
+    from tests.integration.http.client_application import ClientRoutes
     from tests.integration.http.rawhttp import Serve
+    from tests.integration.ledger_harness import LedgerHarness
+
+TWO_STEPS = """\
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: two, path: two}
+workload: {}
+workflow:
+  - step: start
+    tool: {kind: noop}
+    next:
+      arcs: [{step: end}]
+  - step: end
+    tool: {kind: noop}
+"""
 
 
 class _Server(uvicorn.Server):
@@ -63,3 +93,21 @@ async def serve() -> AsyncIterator[Serve]:
             return client
 
         yield start
+
+
+@pytest.fixture(scope="module")
+async def harness(migrated_database_url: str) -> AsyncIterator[LedgerHarness]:
+    async with open_ledger(migrated_database_url) as opened:
+        await opened.register(TWO_STEPS)
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def routes(migrated_database_url: str) -> AsyncIterator[ClientRoutes]:
+    async with client_application(migrated_database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def client(routes: ClientRoutes, serve: Serve) -> RawClient:
+    return await serve(routes.application)

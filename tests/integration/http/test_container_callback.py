@@ -50,10 +50,9 @@ workflow:
 
 
 @pytest.fixture(scope="module")
-async def harness(migrated_database_url: str) -> AsyncIterator[LedgerHarness]:
-    async with open_ledger(migrated_database_url) as opened:
-        await opened.register(PLAYBOOK)
-        yield opened
+async def harness(harness: LedgerHarness) -> LedgerHarness:
+    await harness.register(PLAYBOOK)
+    return harness
 
 
 @pytest.fixture(scope="module")

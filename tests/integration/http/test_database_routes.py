@@ -12,24 +12,11 @@ from noetl.store.migrations import load_migrations
 from tests.integration.http.client_application import TOKEN, client_application
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.conftest import MakeDatabase
     from tests.integration.http.client_application import ClientRoutes
     from tests.integration.http.rawhttp import RawClient, Reply, Serve
 
 EXECUTE = "/api/postgres/execute"
-
-
-@pytest.fixture(scope="module")
-async def routes(migrated_database_url: str) -> AsyncIterator[ClientRoutes]:
-    async with client_application(migrated_database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def client(routes: ClientRoutes, serve: Serve) -> RawClient:
-    return await serve(routes.application)
 
 
 async def run(client: RawClient, query: str, *parameters: Any, **members: Any) -> Reply:

@@ -13,38 +13,20 @@ from noetl.http.application import HttpApplication
 from noetl.http.executions import ExecutionRoutes, human_duration
 from noetl.http.ids import JsonIds
 from noetl.store.executions import ExecutionStore
-from tests.integration.ledger_harness import open_ledger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.integration.http.rawhttp import RawClient, Serve
     from tests.integration.ledger_harness import LedgerHarness
 
 START = datetime(2026, 1, 10)
-PLAYBOOK = """\
-apiVersion: noetl.io/v2
-kind: Playbook
-metadata: {name: two, path: two}
-workload: {}
-workflow:
-  - step: start
-    tool: {kind: noop}
-    next:
-      arcs: [{step: end}]
-  - step: end
-    tool: {kind: noop}
-"""
 
 
 @pytest.fixture(scope="module")
-async def harness(migrated_database_url: str) -> AsyncIterator[LedgerHarness]:
-    async with open_ledger(migrated_database_url) as opened:
-        await opened.register(PLAYBOOK)
-        await opened.database.execute(
-            "INSERT INTO noetl.catalog (catalog_id, path, version, kind) VALUES (1, 'folder/Hand', 7, 'Playbook')"
-        )
-        yield opened
+async def harness(harness: LedgerHarness) -> LedgerHarness:
+    await harness.database.execute(
+        "INSERT INTO noetl.catalog (catalog_id, path, version, kind) VALUES (1, 'folder/Hand', 7, 'Playbook')"
+    )
+    return harness
 
 
 @pytest.fixture(scope="module")

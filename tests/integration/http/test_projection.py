@@ -9,39 +9,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.http.internal_routes import call, internal_application
-from tests.integration.ledger_harness import open_ledger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from noetl.http.application import HttpApplication
     from tests.integration.http.rawhttp import RawClient, Reply, Serve
     from tests.integration.ledger_harness import LedgerHarness
 
 PROJECT = "/api/internal/events/project"
-PLAYBOOK = """\
-apiVersion: noetl.io/v2
-kind: Playbook
-metadata: {name: two, path: two}
-workflow:
-  - step: start
-    tool: {kind: noop}
-    next:
-      arcs: [{step: end}]
-  - step: end
-    tool: {kind: noop}
-"""
 
 
 @pytest.fixture(scope="module")
-async def harness(migrated_database_url: str) -> AsyncIterator[LedgerHarness]:
-    async with open_ledger(migrated_database_url) as opened:
-        await opened.register(PLAYBOOK)
-        await opened.database.execute(
-            "INSERT INTO noetl.catalog (catalog_id, path, version, kind)"
-            " VALUES (1, 'p', 1, 'Playbook'), (2, 'p', 2, 'Playbook')"
-        )
-        yield opened
+async def harness(harness: LedgerHarness) -> LedgerHarness:
+    await harness.database.execute(
+        "INSERT INTO noetl.catalog (catalog_id, path, version, kind)"
+        " VALUES (1, 'p', 1, 'Playbook'), (2, 'p', 2, 'Playbook')"
+    )
+    return harness
 
 
 @pytest.fixture(scope="module")

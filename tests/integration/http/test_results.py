@@ -42,11 +42,6 @@ async def routes(migrated_database_url: str) -> AsyncIterator[ClientRoutes]:
         yield opened
 
 
-@pytest.fixture
-async def client(routes: ClientRoutes, serve: Serve) -> RawClient:
-    return await serve(routes.application)
-
-
 async def put(client: RawClient, body: bytes, execution_id: int = 5) -> Reply:
     return await client.request("PUT", f"/api/result/{execution_id}", body, [JSON])
 

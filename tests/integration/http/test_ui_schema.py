@@ -9,24 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noetl.http.ui_schema_fields import directives_in, form_of
-from tests.integration.http.client_application import client_application
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.integration.http.client_application import ClientRoutes
-    from tests.integration.http.rawhttp import RawClient, Serve
-
-
-@pytest.fixture(scope="module")
-async def routes(migrated_database_url: str) -> AsyncIterator[ClientRoutes]:
-    async with client_application(migrated_database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def client(routes: ClientRoutes, serve: Serve) -> RawClient:
-    return await serve(routes.application)
+    from tests.integration.http.rawhttp import RawClient
 
 
 def playbook(path: str, workload: str) -> dict[str, str]:

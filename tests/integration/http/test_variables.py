@@ -7,25 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.http.client_application import client_application
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.integration.http.client_application import ClientRoutes
-    from tests.integration.http.rawhttp import RawClient, Serve
-
-
-@pytest.fixture(scope="module")
-async def routes(migrated_database_url: str) -> AsyncIterator[ClientRoutes]:
-    async with client_application(migrated_database_url) as opened:
-        yield opened
+    from tests.integration.http.rawhttp import RawClient
 
 
 @pytest.fixture
-async def client(routes: ClientRoutes, serve: Serve) -> RawClient:
+async def client(client: RawClient, routes: ClientRoutes) -> RawClient:
     await routes.database.execute("DELETE FROM noetl.transient")
-    return await serve(routes.application)
+    return client
 
 
 def variables(**values: Any) -> dict[str, Any]:
