@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import httptools
 
@@ -31,6 +31,7 @@ class Connection:
         self._writer = writer
         self._answer = _Answer()
         self._sending: asyncio.Task[None] | None = None
+        self._ahead: asyncio.Task[bytes] | None = None
         self._exchanges = 0
         self.idle_since = 0.0
 
@@ -45,8 +46,14 @@ class Connection:
 
     @property
     def is_reusable(self) -> bool:
-        """Whether the last answer was read to its end and the peer has not closed since."""
-        return self._answer.is_reusable and not self._reader.at_eof() and not self._writer.is_closing()
+        """Whether the last answer was read to its end, and the peer has neither closed nor said more since."""
+        is_quiet = self._ahead is None or not self._ahead.done()
+        return self._answer.is_reusable and is_quiet and not self._writer.is_closing()
+
+    def rest(self, now: float) -> None:
+        """Wait for the next exchange; what comes before it ends the connection's use."""
+        self.idle_since = now
+        self._ahead = asyncio.create_task(self._reader.read(READ_BYTES))
 
     async def begin(self, head: bytes, body: Body) -> tuple[int, dict[str, str]]:
         """Send a request; returns status and headers (names in lower case) of the answer.
@@ -81,6 +88,8 @@ class Connection:
     def close(self) -> None:
         """End the connection, and whatever is still being sent."""
         self.end_sending()
+        if self._ahead is not None:
+            _drop(self._ahead)
         self._writer.close()
 
     def end_sending(self) -> None:
@@ -90,9 +99,7 @@ class Connection:
             return
         if not sending.done():
             self._answer.keeps_alive = False
-            sending.cancel()
-        elif not sending.cancelled():
-            sending.exception()  # the answer came all the same
+        _drop(sending)
 
     async def _send(self, body: AsyncIterable[bytes], *, is_chunked: bool) -> None:
         """Send a body; fails only where its source does, a broken connection is noticed by who reads."""
@@ -112,9 +119,10 @@ class Connection:
 
     async def _receive(self) -> None:
         """Take in what has come. A failure of the body's source is raised here, to whom it concerns."""
-        reading = self._reader.read(READ_BYTES)
+        reading = self._ahead or self._reader.read(READ_BYTES)
+        self._ahead = None
         if self._sending is not None:
-            reading = await self._beside(self._sending, asyncio.create_task(reading))
+            reading = await self._beside(self._sending, asyncio.ensure_future(reading))
         answer = self._answer
         try:
             data = await reading
@@ -130,7 +138,7 @@ class Connection:
         except httptools.HttpParserError as error:
             raise NoAnswerError(f"no HTTP answer from {self._origin}: {error}") from error
 
-    async def _beside(self, sending: asyncio.Task[None], reading: asyncio.Task[bytes]) -> asyncio.Task[bytes]:
+    async def _beside(self, sending: asyncio.Task[None], reading: asyncio.Future[bytes]) -> asyncio.Future[bytes]:
         """Wait for either, or for the failure of what is sent; afterwards only ``reading`` is left to wait for."""
         try:
             await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
@@ -194,6 +202,14 @@ class _Answer:
 
     def on_message_complete(self) -> None:
         self.is_complete = self.has_head
+
+
+def _drop(task: asyncio.Task[Any]) -> None:
+    """Cancel a task, or forget how it ended."""
+    if not task.done():
+        task.cancel()
+    elif not task.cancelled():
+        task.exception()
 
 
 def _reason(error: Exception) -> str:

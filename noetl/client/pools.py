@@ -42,4 +42,4 @@ class PoolsApi:
 
     async def deregister(self, name: str, *, kind: str = WORKER) -> None:
         """Forget a worker."""
-        await self._calls.call(object, "POST", "/api/worker/pool/deregister", {"name": name, "kind": kind})
+        await self._calls.call(object, "DELETE", "/api/worker/pool/deregister", {"name": name, "kind": kind})

@@ -199,7 +199,7 @@ class Transport:
         if not connection.is_reusable:
             connection.close()
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.rest(asyncio.get_running_loop().time())
         self._idle.append(connection)
 
     def _head(self, method: str, path: str, body: Body, headers: Mapping[str, str]) -> bytes:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from noetl.client import NoAnswerError, NoetlClient, UnavailableError
-from noetl.client.connection import Connection
+from noetl.client import BadRequestError, NoAnswerError, NoetlClient, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -137,9 +137,38 @@ async def test_connection_that_the_server_ends_is_not_used_again() -> None:
         assert [number for number, _ in other.requests] == [0, 1]
 
 
+async def test_connection_that_the_server_closed_meanwhile_is_not_used() -> None:
+    async with peer(EMPTY, stays=False) as (client, other):
+        for number in range(2):
+            assert await client.call("POST", "/once", {}) == [], "and not repeated either"
+            await asyncio.wait_for(other.closed.wait(), 5)
+            await asyncio.sleep(0.01)  # the end is on its way to us
+            assert len(other.requests) == number + 1
+
+
 async def test_surplus_behind_an_answer_is_never_taken_for_the_next_one() -> None:
-    async with peer(EMPTY + EMPTY.replace(b"[]", b"{}"), EMPTY, stays=True) as (client, _):
-        assert [await client.pools.list() for _ in range(2)] == [[], []]
+    surplus = EMPTY.replace(b"[]", b"{}")
+    said = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(EMPTY)
+                await asyncio.sleep(0.02)
+                writer.write(surplus)
+                await writer.drain()
+                said.set()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, NoetlClient(url) as client:
+        for _ in range(3):
+            assert await client.pools.list() == []
+            await asyncio.wait_for(said.wait(), 5)
+            await asyncio.sleep(0.01)  # it is on its way to us
+            said.clear()
 
 
 async def test_concurrent_requests_have_connections_of_their_own_up_to_the_limit() -> None:
@@ -275,29 +304,24 @@ async def test_server_may_be_below_a_path() -> None:
     assert other.requests[0][1].startswith(b"GET /noetl/api/worker/pools HTTP/1.1\r\n")
 
 
-async def test_upload_that_is_refused_early_is_stopped() -> None:
+async def test_upload_that_is_refused_early_is_stopped_and_leaves_its_connection() -> None:
     refusal = b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 8\r\n\r\ntoo much"
     stopped = asyncio.Event()
 
-    async def endless() -> AsyncIterator[bytes]:
+    async def stuck() -> AsyncIterator[bytes]:
         try:
-            while True:
-                yield b"x" * 10_000
-                await asyncio.sleep(0)
+            yield b"x"
+            await asyncio.Event().wait()
         finally:
             stopped.set()
 
-    other = Peer([refusal], stays=False)
-    server = await asyncio.start_server(other.handle, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server:
-        connection = await Connection.open("http://test", "127.0.0.1", port, None)
-        head = b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-        status, _ = await asyncio.wait_for(connection.begin(head, endless()), 5)
-        assert status == 413
-        assert b"".join([piece async for piece in connection.pieces()]) == b"too much"
-        connection.close()
+    async with peer(refusal, EMPTY, stays=True) as (client, other):
+        with pytest.raises(BadRequestError, match="too much") as error:
+            await client.results.put_stream(1, "x", stuck())
+        assert (error.value.status, error.value.code) == (413, "too_large")
         await asyncio.wait_for(stopped.wait(), 5)
+        assert await client.pools.list() == []
+        assert [number for number, _ in other.requests] == [0, 1]
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "file:///etc/passwd", "localhost:8082", "http://localhost:port"])
