@@ -152,6 +152,8 @@ async def test_what_registration_refuses_is_not_valid(client: RawClient) -> None
     answer = await validated(client, "a: [1")
     assert (answer["valid"], answer["path"], answer["kind"], len(answer["problems"])) == (False, None, None, 1)
     assert (answer["problems"][0]["line"], answer["problems"][0]["column"]) == (2, 1)
+    (problem,) = (await validated(client, "a: \0"))["problems"]
+    assert (problem["line"], problem["column"]) == (None, None)
 
 
 async def test_other_kinds_need_no_workflow(client: RawClient) -> None:

@@ -151,6 +151,11 @@ def test_an_arc_behind_one_that_is_always_taken_is_named(next_: str, is_dead: bo
     assert found == (["the arc to 'b' is never taken: the one to 'a' always is"] if is_dead else [])
 
 
+def test_a_target_that_is_none_is_a_problem_and_nothing_else() -> None:
+    review = review_document(HEAD + one_step("next: [{step: start, when: true}]"))
+    assert ([problem.field for problem in review.problems], review.warnings) == (["workflow[0].next[0]"], [])
+
+
 def test_warnings_come_in_the_order_of_the_lines_beside_problems() -> None:
     review = review_document(
         f"{HEAD}x: 1\nworkflow:\n- step: start\n  set: 1\n- step: b\n  tool: {{kind: noop, y: '{{{{ }}}}'}}\n"
@@ -164,6 +169,10 @@ def test_warnings_come_in_the_order_of_the_lines_beside_problems() -> None:
     [
         ("metadata: {path: a}", [f"missing field `{name}`" for name in ("name", "apiVersion", "kind", "workflow")]),
         ("kind: Credential", ["Missing 'metadata' section"]),
+        ("kind: playbook\nmetadata: 5", [
+            "invalid type: integer `5`, expected struct Metadata", "missing field `apiVersion`",
+            "missing field `workflow`", "Invalid kind: playbook. Expected Playbook",
+        ]),
         ("kind: Credential\nmetadata: {name: 5}", ["Missing 'path' or 'name' in metadata"]),
         ("kind: Credential\nmetadata: {path: ''}", ["metadata.path must not be empty"]),
         ("kind: Credential\nmetadata: {path: a}", []),
