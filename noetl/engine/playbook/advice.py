@@ -21,7 +21,54 @@ START: Final = "start"
 _STEP_PATH: Final = re.compile(r"workflow\[(\d+)\]")
 _WITHOUT_EFFECT: Final = (("vars",), ("spec", "timeout"), ("spec", "on_error"))
 """Fields of a step that the language knows and the engine does not use (spec 30, section 3.5)."""
+TEMPLATE_BUDGET: Final = 250_000
+"""Characters of templates that are parsed for one document, which takes about a second."""
 _MODES: Final = frozenset(mode.value for mode in NextMode)
+
+
+class _Templates:
+    """Parses the texts that the engine renders, each of them once, as far as the budget goes."""
+
+    def __init__(self) -> None:
+        self._left = TEMPLATE_BUDGET
+        self._texts: set[str] = set()
+        self._nodes: set[int] = set()
+
+    def of_condition(self, element: Element, text: str) -> Iterator[Remark]:
+        """A ``when`` that cannot be evaluated."""
+        yield from self._check(element, condition_template(text), "the condition cannot be evaluated")
+
+    def below(self, element: Element) -> Iterator[Remark]:
+        """The texts in an element that cannot be rendered."""
+        node = element.node
+        if id(node) in self._nodes:
+            return
+        self._nodes.add(id(node))
+        match node:
+            case ScalarNode(value=str() as text) if is_template(text):
+                yield from self._check(element, text, "the template cannot be rendered")
+            case SequenceNode():
+                for index, item in enumerate(node.items):
+                    yield from self.below(Element(item, f"{element.path}[{index}]"))
+            case MappingNode():
+                for key, value in node.entries:
+                    path = f"{element.path}.{key.text if isinstance(key, ScalarNode) else '?'}"
+                    yield from self.below(Element(key, path))
+                    yield from self.below(Element(value, path))
+            case _:
+                pass
+
+    def _check(self, element: Element, text: str, what: str) -> Iterator[Remark]:
+        if text in self._texts or self._left < 0:
+            return
+        self._texts.add(text)
+        self._left -= len(text) + 100  # even the shortest one takes some time
+        if self._left < 0:
+            yield _remark(
+                element, "the document has so many templates that this one and those behind it are not checked"
+            )
+        elif (error := syntax_error(text)) is not None:
+            yield _remark(element, f"{what}: {error}")
 
 
 def advice(draft: DocumentDraft, ignored: list[Remark], *, is_valid: bool) -> list[Remark]:
@@ -33,8 +80,9 @@ def advice(draft: DocumentDraft, ignored: list[Remark], *, is_valid: bool) -> li
         is_valid: whether nothing is wrong; only then is known where its arcs lead.
     """
     remarks = [*ignored, *_document(draft)]
+    templates = _Templates()
     for step in draft.steps:
-        remarks += _step(step)
+        remarks += _step(step, templates)
     if is_valid:
         remarks += _out_of_reach(draft)
     named = (replace(remark, step=_step_at(draft, remark.field)) for remark in remarks)
@@ -54,23 +102,24 @@ def _document(draft: DocumentDraft) -> Iterator[Remark]:
         yield _remark(Element(variables, "vars"), "`vars` has no effect")
 
 
-def _step(step: StepDraft) -> Iterator[Remark]:
+def _step(step: StepDraft, templates: _Templates) -> Iterator[Remark]:
     for names in _WITHOUT_EFFECT:
         if step.has(*names):
             yield _remark(step.part(*names), f"`{'.'.join(names)}` has no effect")
     if step.when is not None:
         if step.name == START:
             yield _remark(step.part("when"), "`when` of the start step is never looked at")
-        yield from _condition(step.part("when"), step.when)
-    yield from _templates(step.part("tool"), set()) if step.has("tool") else ()
+        yield from templates.of_condition(step.part("when"), step.when)
+    if step.has("tool"):
+        yield from templates.below(step.part("tool"))
     if step.loop is not None:
-        yield from _templates(step.part("loop", "in"), set())
+        yield from templates.below(step.part("loop", "in"))
         if step.loop.mode is LoopMode.SEQUENTIAL and step.loop.max_in_flight is not None:
             yield _remark(step.part("loop", "spec", "max_in_flight"), "`max_in_flight` needs `mode: parallel`")
-    yield from _next(step)
+    yield from _next(step, templates)
 
 
-def _next(step: StepDraft) -> Iterator[Remark]:
+def _next(step: StepDraft, templates: _Templates) -> Iterator[Remark]:
     if step.next is None:
         return
     own, of_step = step.next.mode, step.next_mode
@@ -82,11 +131,11 @@ def _next(step: StepDraft) -> Iterator[Remark]:
     taken: str | None = None
     for element, arc in step.next.arcs:
         if arc.when is not None:
-            yield from _condition(element, arc.when)
+            yield from templates.of_condition(element, arc.when)
         if arc.assignments is not None and isinstance(element.node, MappingNode):
             values = element.node.get("set")
             if values is not None:
-                yield from _templates(Element(values, f"{element.path}.set"), set())
+                yield from templates.below(Element(values, f"{element.path}.set"))
         if is_exclusive and taken is not None:
             yield _remark(element, f"the arc to '{arc.target}' is never taken: the one to '{taken}' always is")
         elif arc.when is None:
@@ -104,34 +153,6 @@ def _out_of_reach(draft: DocumentDraft) -> Iterator[Remark]:
     for step in draft.steps:
         if step.name not in reached:
             yield _remark(step.element, f"no way leads from 'start' to step '{step.name}'")
-
-
-def _condition(element: Element, text: str) -> Iterator[Remark]:
-    error = syntax_error(condition_template(text))
-    if error is not None:
-        yield _remark(element, f"the condition cannot be evaluated: {error}")
-
-
-def _templates(element: Element, seen: set[int]) -> Iterator[Remark]:
-    """The texts below an element that the engine renders and cannot parse; what is repeated counts once."""
-    node = element.node
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    match node:
-        case ScalarNode(value=str() as text) if is_template(text):
-            if (error := syntax_error(text)) is not None:
-                yield _remark(element, f"the template cannot be rendered: {error}")
-        case SequenceNode():
-            for index, item in enumerate(node.items):
-                yield from _templates(Element(item, f"{element.path}[{index}]"), seen)
-        case MappingNode():
-            for key, value in node.entries:
-                name = key.text if isinstance(key, ScalarNode) else "?"
-                yield from _templates(Element(key, f"{element.path}.{name}"), seen)
-                yield from _templates(Element(value, f"{element.path}.{name}"), seen)
-        case _:
-            pass
 
 
 def _remark(element: Element, message: str) -> Remark:

@@ -120,6 +120,14 @@ def test_a_repeated_part_is_looked_at_once() -> None:
     assert [field for _, field, _ in remarks(text)] == ["workflow[0].tool.a"]
 
 
+def test_templates_beyond_all_measure_are_not_checked_and_that_is_said() -> None:
+    values = ", ".join(f"'{{{{ a b {number} }}}}'" for number in range(4000))
+    found = remarks(one_step("desc: d").replace("noop}", f"noop, x: [{values}]}}"))
+    assert 100 < len(found) < 4000
+    assert found[-1][2].startswith("the document has so many templates")
+    assert {message.partition(":")[0] for _, _, message in found[:-1]} == {"the template cannot be rendered"}
+
+
 def test_steps_that_nothing_leads_to_are_named() -> None:
     text = (
         "workflow:\n"
