@@ -200,24 +200,22 @@ async def test_workers_are_listed_with_their_pools(run: CommandLine) -> None:
     assert [pool["name"] for pool in await run.json("pools", "--status", "offline")] == ["w-2"]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+async def test_server_that_does_not_answer_is_named_in_one_line() -> None:
+    commands = [
         "catalog list", "catalog show a", f"catalog register {HELLO}", f"catalog validate {HELLO}", "executions list",
         "executions show 5", "executions follow 5", "executions events 5", "executions cancel 5", "executions start a",
         "events 5", "pools",
-    ],
-)  # fmt: skip
-async def test_server_that_does_not_answer_is_named_in_one_line(command: str) -> None:
-    done = await noetl_server(*command.split(), "--server", NOBODY)
-    assert (done.exit_code, done.output) == (1, "")
-    assert done.errors == f"Error: no answer from {NOBODY}: connection refused\n"
+    ]  # fmt: skip
+    ends = await asyncio.gather(*(noetl_server(*command.split(), "--server", NOBODY) for command in commands))
+    expected = Finished(1, "", f"Error: no answer from {NOBODY}: connection refused\n")
+    assert dict(zip(commands, ends, strict=True)) == dict.fromkeys(commands, expected)
 
 
-@pytest.mark.parametrize("command", ["executions show 5", "executions follow 5", "events 5", "events 5 --follow"])
-async def test_unknown_execution_is_an_error(run: CommandLine, command: str) -> None:
-    done = await run(*command.split())
-    assert (done.exit_code, done.errors) == (1, "Error: Execution not found: 5\n")
+async def test_unknown_execution_is_an_error(run: CommandLine) -> None:
+    commands = ["executions show 5", "executions follow 5", "events 5", "events 5 --follow"]
+    ends = await asyncio.gather(*(run(*command.split()) for command in commands))
+    expected = Finished(1, "", "Error: Execution not found: 5\n")
+    assert dict(zip(commands, ends, strict=True)) == dict.fromkeys(commands, expected)
 
 
 @pytest.mark.parametrize(
