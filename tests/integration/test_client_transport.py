@@ -5,15 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from noetl.client import BadRequestError, NoAnswerError, NoetlClient, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
 BUSY = (
@@ -322,6 +331,37 @@ async def test_upload_that_is_refused_early_is_stopped_and_leaves_its_connection
         await asyncio.wait_for(stopped.wait(), 5)
         assert await client.pools.list() == []
         assert [number for number, _ in other.requests] == [0, 1]
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Files of a certificate for 127.0.0.1 and of its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    certificate_file, key_file = folder / "certificate.pem", folder / "key.pem"
+    certificate_file.write_bytes(certificate.public_bytes(Encoding.PEM))
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return certificate_file, key_file
+
+
+async def test_https_server_is_believed_only_with_a_known_certificate(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    other = Peer([EMPTY], stays=True)
+    server = await asyncio.start_server(other.handle, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        async with NoetlClient(url) as stranger:
+            with pytest.raises(NoAnswerError, match="certificate verify failed"):
+                await stranger.pools.list()
+        async with NoetlClient(url, tls=ssl.create_default_context(cafile=str(certificate))) as client:
+            assert [await client.pools.list() for _ in range(2)] == [[], []]
+        assert [number for number, _ in other.requests] == [0, 0]
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1", "file:///etc/passwd", "localhost:8082", "http://localhost:port"])
