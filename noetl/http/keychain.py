@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import orjson
 
-from noetl.errors import BadRequestError, InternalError
+from noetl.errors import BadRequestError, NotFoundError, UnprocessableError
 from noetl.http.credential_reading import sorted_json
 from noetl.http.duplicates import refuse_duplicates
 from noetl.http.requests import (
@@ -103,7 +103,7 @@ class KeychainRoutes:
             refuse_nul("keychain_name", name)
             refuse_nul_in_json("renew_config", renewal)
             if scope not in SCOPES:
-                raise InternalError("scope_type must be 'local', 'global' or 'shared'")
+                raise UnprocessableError("scope_type must be 'local', 'global' or 'shared'")
             expires_at = _expiry_after(given) if moment is None else moment
             entry = KeychainEntry(
                 cache_key=cache_key(name, catalog_id, scope, execution_id),
@@ -140,8 +140,7 @@ class KeychainRoutes:
         except RefusedStatementError as error:
             if error.sqlstate != FOREIGN_KEY_VIOLATION:
                 raise
-            # The reference answers 500 here, and clients may tell by it.
-            raise InternalError(f"Catalog entry '{entry.catalog_id}' not found", detail=error.detail) from error
+            raise NotFoundError(f"Catalog entry '{entry.catalog_id}' not found", detail=error.detail) from error
 
 
 def _key(request: Request) -> str:
@@ -164,7 +163,7 @@ def _explicit_expiry(given: KeychainRequest) -> datetime | None:
 
 def _expiry_after(given: KeychainRequest) -> datetime:
     if not isinstance(given.expires_in, int):
-        raise InternalError("expires_at or expires_in is required")
+        raise UnprocessableError("expires_at or expires_in is required")
     try:
         moment = datetime.now(UTC) + timedelta(seconds=given.expires_in)
     except OverflowError:

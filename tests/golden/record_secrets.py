@@ -126,6 +126,8 @@ def credential_steps() -> list[Step]:
 def keychain_steps() -> list[Step]:
     soon = {"expires_at": "2099-01-02T03:04:05.5+01:00"}
     late = (400, "a date that RFC 3339 cannot write is refused")
+    wrong = (422, "the request is wrong, not the server")
+    unknown = (404, "the request is wrong, not the server")
     return [
         call("GET", f"{KEYCHAIN}/golden"),
         call("POST", f"{KEYCHAIN}/golden", {"data": {"b": 1, "a": "é"}, **soon}),
@@ -145,9 +147,9 @@ def keychain_steps() -> list[Step]:
         call("GET", f"{KEYCHAIN}/golden%2Fx:y"),
         call("POST", f"{KEYCHAIN}/golden-old", {"data": 1, "expires_at": "2001-02-03T04:05:06Z", "expires_in": 1000}),
         call("GET", f"{KEYCHAIN}/golden-old"),
-        call("POST", f"{KEYCHAIN}/golden-old", {"data": 1}),
-        call("POST", f"{KEYCHAIN}/golden-old", {"data": 1, "scope_type": "bogus", **soon}),
-        call("POST", "/api/keychain/5/golden", {"data": 1, **soon}),
+        call("POST", f"{KEYCHAIN}/golden-old", {"data": 1}, wrong),
+        call("POST", f"{KEYCHAIN}/golden-old", {"data": 1, "scope_type": "bogus", **soon}, wrong),
+        call("POST", "/api/keychain/5/golden", {"data": 1, **soon}, unknown),
         call("GET", "/api/keychain/5/golden"),
         call("GET", "/api/keychain/catalog/5"),
         call("GET", "/api/keychain/catalog/{catalog_id}"),
