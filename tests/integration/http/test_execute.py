@@ -72,6 +72,13 @@ async def test_request_forms(client: RawClient, starts: Starts, body: dict[str, 
     assert starts.calls[-1] == start
 
 
+async def test_integers_beyond_64_bits_are_doubles_as_in_the_reference(client: RawClient, starts: Starts) -> None:
+    body = '{"path":"a","payload":{"k":[18446744073709551615,18446744073709551616,-9223372036854775809]}}'
+    assert (await client.post("/api/execute", body)).status == 200
+    assert starts.calls[-1].payload == {"k": [2**64 - 1, 2.0**64, -(2.0**63)]}
+    assert [type(number) for number in starts.calls[-1].payload["k"]] == [int, float, float]
+
+
 async def test_idempotency_key_may_be_a_header(client: RawClient, starts: Starts) -> None:
     key = ("Idempotency-Key", "order-7")
     assert (await client.post("/api/execute", {"path": "a"}, key)).status == 200
