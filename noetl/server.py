@@ -29,6 +29,7 @@ from noetl.http.ids import JsonIds
 from noetl.http.internal_auth import InternalGuard, InternalToken
 from noetl.http.keychain import KeychainRoutes
 from noetl.http.metrics import MetricsRoutes
+from noetl.http.openapi.routes import OpenApiRoutes
 from noetl.http.outbox import OutboxRoutes
 from noetl.http.projection import ProjectionRoutes
 from noetl.http.replay import ReplayRoutes
@@ -439,6 +440,7 @@ class Server:
         )
         if not settings.http.disable_metrics:
             routes.append(MetricsRoutes(self._shared_metrics))
+        routes.append(OpenApiRoutes(noetl.__version__))
         # The last of all: it puts the token in front of every route below its prefix that is there by then.
         routes.append(InternalGuard(InternalToken(settings.security.internal_api_token)))
         for group in routes:

@@ -101,6 +101,7 @@ class HttpApplication(Application):
         body_limit: int | None = None,
         quiet: bool = False,
         always: bool = False,
+        described: bool = True,
     ) -> None:
         """Serve ``method template`` with ``handler``; GET brings HEAD.
 
@@ -109,8 +110,9 @@ class HttpApplication(Application):
             body_limit: bytes of the body, instead of the application's.
             quiet: successful requests do not appear in the access log.
             always: served even when ``max_in_flight`` is reached; for probes.
+            described: in the API document; false for handlers that only refuse.
         """
-        self._table.add(method, template, Endpoint(handler, body_limit, quiet, always))
+        self._table.add(method, template, Endpoint(handler, body_limit, quiet, always, described))
 
     @property
     def routes(self) -> tuple[Route, ...]:

@@ -33,7 +33,7 @@ class Console(Protocol):
         ...
 
 
-class ExecuteRequest(msgspec.Struct):
+class StatementRequest(msgspec.Struct):
     """Body of a statement; the first of ``query_base64``, ``query``, ``procedure`` that is not null is run."""
 
     query_base64: str | None = None
@@ -47,7 +47,7 @@ class ExecuteRequest(msgspec.Struct):
     connection_string: str | None = None
 
 
-_EXECUTE: Final = msgspec.json.Decoder(ExecuteRequest)
+_EXECUTE: Final = msgspec.json.Decoder(StatementRequest)
 
 
 class DatabaseRoutes:
@@ -125,7 +125,7 @@ class DatabaseRoutes:
         return guarded
 
 
-def _statement(body: ExecuteRequest) -> str:
+def _statement(body: StatementRequest) -> str:
     if body.query_base64 is not None:
         try:
             sql = decode_base64(body.query_base64).decode()

@@ -75,11 +75,11 @@ class InternalGuard:
             refuse = self._guarded(_answering(method_not_allowed, route.allow))
             for method in _METHODS:
                 if method not in route.endpoints:
-                    application.add_route(method, route.template, refuse)
+                    application.add_route(method, route.template, refuse, described=False)
         refuse = self._guarded(_answering(not_found))
         for template in (PREFIX, f"{PREFIX}{{path...}}"):
             for method in _METHODS:
-                application.add_route(method, template, refuse)
+                application.add_route(method, template, refuse, described=False)
 
     def _guarded(self, handler: Handler) -> Handler:
         async def guarded(request: Request) -> Response:

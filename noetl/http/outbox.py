@@ -22,7 +22,7 @@ MAX_CLAIM: Final = 1000
 MAX_ERROR_CHARACTERS: Final = 2000
 
 
-class ClaimRequest(msgspec.Struct):
+class OutboxClaimRequest(msgspec.Struct):
     """Body of the claim."""
 
     limit: Int64 = 100
@@ -48,7 +48,7 @@ class OutboxRoutes:
 
     def __init__(self, store: OutboxStore) -> None:
         self._store = store
-        self._claim = msgspec.json.Decoder(ClaimRequest)
+        self._claim = msgspec.json.Decoder(OutboxClaimRequest)
         self._published = msgspec.json.Decoder(PublishedRequest)
         self._failed = msgspec.json.Decoder(FailedRequest)
 

@@ -72,7 +72,7 @@ class Description(msgspec.Struct, kw_only=True):
     hostname: str | msgspec.UnsetType | None = ABSENT
 
 
-class RegisterRequest(Description, kw_only=True):
+class RuntimeRegisterRequest(Description, kw_only=True):
     """Body of the registration; ``hostname`` is accepted and not stored, as in the reference."""
 
     name: str
@@ -110,7 +110,7 @@ class RuntimeRoutes:
         self._shard_index = shard_index
         self._shard_count = shard_count
         self._observer = observer
-        self._register = msgspec.json.Decoder(RegisterRequest)
+        self._register = msgspec.json.Decoder(RuntimeRegisterRequest)
         self._heartbeat = msgspec.json.Decoder(HeartbeatRequest)
         self._key = msgspec.json.Decoder(RuntimeKey)
 
@@ -208,14 +208,14 @@ class RuntimeRoutes:
                 self._observer.observe_write(endpoint, ok, time.perf_counter() - started)
 
 
-def _kind(given: RuntimeKey | RegisterRequest) -> str:
+def _kind(given: RuntimeKey | RuntimeRegisterRequest) -> str:
     for kind in (given.kind, given.component_type):
         if isinstance(kind, str):
             return kind
     return DEFAULT_KIND
 
 
-def _registration(key: RuntimeKey | RegisterRequest, description: Description) -> Registration:
+def _registration(key: RuntimeKey | RuntimeRegisterRequest, description: Description) -> Registration:
     kind = _kind(key)
     if kind not in KINDS:
         raise UnprocessableError(f"Invalid runtime kind: {kind}")

@@ -17,7 +17,7 @@ JSON = ("content-type", "application/json")
 
 @dataclass(slots=True)
 class Reply:
-    """An answer; ``headers`` have lower-case names."""
+    """An answer; ``headers`` have lower-case names, repeated ones are joined."""
 
     status: int
     headers: dict[str, str]
@@ -52,7 +52,9 @@ class RawClient:
         assert self._reader is not None
         raw = await self._reader.readuntil(b"\r\n\r\n")
         first, *lines = raw.decode("latin-1").rstrip("\r\n").split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        headers: dict[str, str] = {}
+        for name, _, value in (line.partition(": ") for line in lines):
+            headers[name.lower()] = f"{headers[name.lower()]}, {value}" if name.lower() in headers else value
         body = b""
         if head:
             pass
