@@ -142,6 +142,12 @@ def play_catalog(story: Story) -> str:
     registered = tell("Plain text", "POST", "/api/catalog/register", {"content": PLAYBOOK, "resource_type": "Playbook"})
     encoded = base64.b64encode(PLAYBOOK.encode()).decode()
     tell("Base64", "POST", "/api/catalog/register", {"content": encoded})
+    tell(
+        "A draft",
+        "POST",
+        "/api/catalog/validate",
+        {"content": "kind: Playbook\nmetadata: {name: draft}\nworkflow: []\n"},
+    )
     tell("Newest playbooks without their texts", "POST", "/api/catalog/list", {
         "resource_type": "Playbook", "latest_only": True, "include_content": False,
     })  # fmt: skip

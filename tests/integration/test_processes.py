@@ -177,7 +177,7 @@ async def test_work_of_the_ledger_the_messaging_and_the_sweeps_is_counted(server
         "noetl_commands_requeued_total": 0,
         "noetl_snowflake_clock_backwards_total": 0,
         "noetl_log_lines_dropped_total": 0,
-        'noetl_lane_queue_depth': 0,
+        "noetl_lane_queue_depth": 0,
         'noetl_command_claim_total{outcome="claimed"}': 0,
     }
     for series, count in still.items():

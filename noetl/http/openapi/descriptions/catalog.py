@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from noetl.http.catalog import ListRequest, RegisterRequest, ResourceRequest
 from noetl.http.openapi.description import DIGITS, Answer, Body, IdText, Moment, Operation, Parameter, Tag
@@ -21,7 +21,27 @@ YAML_REFUSALS = (
 )
 
 
-class RegisteredResource(Struct):
+class Remark(Struct):
+    """A problem of a document, or a warning about it; null where unknown."""
+
+    step: str | None
+    field: Annotated[str, Meta(description="A path such as `workflow[0].loop.in`; empty for the document")]
+    message: str
+    line: Annotated[int, Meta(ge=1)] | None
+    column: Annotated[int, Meta(ge=1)] | None
+
+
+class Validation(Struct):
+    """What registration and execution would say."""
+
+    valid: Annotated[bool, Meta(description="Whether there are no problems")]
+    path: str | None
+    kind: str | None
+    problems: list[Remark]
+    warnings: Annotated[list[Remark], Meta(description="About what is accepted and hardly meant")]
+
+
+class RegisteredResource(Struct, omit_defaults=True):
     """The version that was stored."""
 
     status: Literal["success"]
@@ -30,6 +50,9 @@ class RegisteredResource(Struct):
     version: Version
     catalog_id: IdText
     kind: Annotated[str, Meta(description="As `noetl.resource` spells it")]
+    problems: Annotated[
+        list[Remark] | UnsetType, Meta(description="What would keep the playbook from being executed, if anything")
+    ] = UNSET
 
 
 class CatalogEntry(Struct):
@@ -87,6 +110,15 @@ CATALOG = Tag(
                 Answer(RegisteredResource, "Stored", links={"List keychain entries": {"catalog_id": "/catalog_id"}}),
             ),
             refusals={409: ("Version limit 32767 reached for 'a/b'",), 422: YAML_REFUSALS},
+        ),
+        Operation(
+            method="POST",
+            route="/api/catalog/validate",
+            summary="Check a document",
+            text="What registration and execution would say about a document, all at once. Nothing is stored.",
+            body=Body((RegisterRequest,), {"content": "YAML 1.2 (JSON is YAML), plain or in base64"}),
+            answers=(Answer(Validation, "Checked, whatever was found"),),
+            refusals={422: ("resource_type must not contain U+0000",)},
         ),
         Operation(
             method="POST",
