@@ -89,6 +89,7 @@ SETTLEMENT_SECONDS: Final = 30.0
 NATS_FLUSH_SECONDS: Final = 2.0
 AUDIT_FLUSH_SECONDS: Final = 2.0
 KEYCHAIN_SECONDS: Final = 600.0
+AUDIT_RETENTION_SECONDS: Final = 3600.0
 LAST_WORK_SECONDS: Final = 10.0
 """What a process may need after its drain before its parent kills it: lanes, NATS, own row, pools."""
 
@@ -311,6 +312,9 @@ class Server:
         if sweeps.auto_recreate_runtime:
             interval = sweeps.runtime_interval_seconds or 30.0
             jobs.append(Job("registration", interval, self._register_itself, everywhere=True))
+        if days := settings.secrets.audit_retention_days:
+            audit = self._secret_audit_store
+            jobs.append(Job("secret-audit", AUDIT_RETENTION_SECONDS, lambda: audit.delete_older(days)))
         if limits.reaper_enabled:
             recovery = CommandRecovery(
                 commands,
@@ -399,7 +403,7 @@ class Server:
                 observer=metrics,
                 count_sealed=lambda status: metrics.credentials_sealed.labels(status).inc(),
             ),
-            KeychainRoutes(self._keychain, wallet, metrics),
+            KeychainRoutes(self._keychain, wallet, self._secret_audit, metrics),
             WalletRoutes(rotation, tables),
             SecretAuditRoutes(self._secret_audit_store),
         ]

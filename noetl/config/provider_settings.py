@@ -225,6 +225,10 @@ class SecretSettings(msgspec.Struct, frozen=True, kw_only=True):
         "NOETL_SECRET_AUDIT_REQUIRED", values.boolean, False, "false",
         "Records it before the answer, and refuses the secret when that fails.",
     )  # fmt: skip
+    audit_retention_days: int = setting(
+        "NOETL_SECRET_AUDIT_RETENTION_DAYS", values.integer(0, 36_500, "days"), 365, "365",
+        "Age at which records of the audit are deleted; 0 is never.",
+    )  # fmt: skip
     cache_safety_margin_seconds: int = setting(
         "KEYCHAIN_CACHE_DYNAMIC_SAFETY_MARGIN_SECS", values.integer(0, 86_400, "seconds"), 60, "60",
         "Time before its expiry at which a cached secret is no longer used.",

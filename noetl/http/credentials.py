@@ -10,7 +10,7 @@ import orjson
 from noetl.errors import BadRequestError, NoetlError
 from noetl.http.credential_reading import credential_members, id_of, not_found
 from noetl.http.duplicates import refuse_duplicates
-from noetl.http.requests import Query, decode_json, json_text, path_text, refuse_nul, refuse_nul_in_json
+from noetl.http.requests import Query, client_address, decode_json, json_text, path_text, refuse_nul, refuse_nul_in_json
 from noetl.http.responses import json_bytes_response, json_response
 from noetl.http.secret_routes import observed_write, refuse_without_key
 from noetl.secrets.audit import GET_CREDENTIAL, GET_SEALED, SecretAccess
@@ -131,6 +131,7 @@ class CredentialRoutes:
         access = SecretAccess(
             credential=identifier,
             operation=GET_CREDENTIAL,
+            client=client_address(request),
             execution_id=execution_id,
             parent_execution_id=parent_execution_id,
         )
@@ -158,6 +159,7 @@ class CredentialRoutes:
         access = SecretAccess(
             credential=identifier,
             operation=GET_SEALED,
+            client=client_address(request),
             worker_id=query.required_text("worker_id"),
             execution_id=query.integer("execution_id"),
             parent_execution_id=query.integer("parent_execution_id"),

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import orjson
 
-from noetl.errors import BadRequestError, NotFoundError, UnprocessableError
+from noetl.errors import BadRequestError, EncryptionError, InternalError, NotFoundError, UnprocessableError
 from noetl.http.credential_reading import sorted_json
 from noetl.http.duplicates import refuse_duplicates
 from noetl.http.requests import (
     Query,
+    client_address,
     decode_json,
     json_text,
     path_integer,
@@ -24,6 +25,8 @@ from noetl.http.requests import (
 from noetl.http.responses import json_response, timestamp
 from noetl.http.secret_routes import observed_write, refuse_without_key
 from noetl.http.timestamps import parse_timestamp
+from noetl.secrets.audit import GET_KEYCHAIN, SecretAccess
+from noetl.secrets.envelope import parse_record
 from noetl.store.database import RefusedStatementError
 from noetl.store.keychain import SCOPES, KeychainEntry, cache_key
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     from noetl.http.application import HttpApplication
     from noetl.http.secret_routes import WriteObserver
+    from noetl.secrets.audit import SecretAudit
     from noetl.secrets.wallet import Wallet
     from noetl.store.keychain import KeychainStore, KeychainSummary
 
@@ -54,11 +58,14 @@ class KeychainRequest(msgspec.Struct):
 
 
 class KeychainRoutes:
-    """The keychain routes. Without a wallet (no key) each of them answers 500."""
+    """The keychain routes. Without a wallet (no key) each of them answers 500; ``audit`` is told about every read."""
 
-    def __init__(self, store: KeychainStore, wallet: Wallet | None, observer: WriteObserver | None = None) -> None:
+    def __init__(
+        self, store: KeychainStore, wallet: Wallet | None, audit: SecretAudit, observer: WriteObserver | None = None
+    ) -> None:
         self._store = store
         self._wallet = wallet
+        self._audit = audit
         self._observer = observer
         self._put = msgspec.json.Decoder(KeychainRequest)
 
@@ -74,8 +81,16 @@ class KeychainRoutes:
 
     async def get(self, request: Request) -> Response:
         """The value of an entry that has not expired; counts the access."""
-        row = await self._store.use(_key(request))
+        key = _key(request)
+        access = SecretAccess(
+            credential=path_text(request, "keychain_name"),
+            operation=GET_KEYCHAIN,
+            client=client_address(request),
+            execution_id=Query(request).integer("execution_id"),
+        )
+        row = await self._store.use(key)
         if row is None:
+            await self._audit.record(access, "credential_not_found", notes=f"entry {key}")
             return json_response({"status": "not_found"})
         state: dict[str, Any] = {
             "expires_at": timestamp(row.expires_at),
@@ -83,9 +98,16 @@ class KeychainRoutes:
             "access_count": row.access_count,
         }
         if row.expired:
+            await self._audit.record(access, "expired", notes=f"entry {key}")
             return json_response({"status": "expired", **state})
         assert self._wallet is not None
-        value = await self._wallet.open(row.data_encrypted)
+        try:
+            value = await self._wallet.open(row.data_encrypted)
+            version = parse_record(row.data_encrypted).dek.key_version
+        except EncryptionError as error:
+            await self._audit.record(access, "decryption_failed", notes=f"entry {key}; {error.message}")
+            raise
+        await self._audit.record(access, "ok", kek_version=version, notes=f"entry {key}")
         return json_response({"status": "found", "data": sorted_json(value), **state})
 
     async def put(self, request: Request) -> Response:

@@ -81,6 +81,12 @@ def parse_integer(text: str, *, bits: int = 64, signed: bool = True) -> int:
     return value
 
 
+def client_address(request: Request) -> str | None:
+    """The address that the connection comes from; a proxy before us is that client."""
+    client: tuple[str, int] | None = request.scope.get("client")  # pyright: ignore[reportUnknownMemberType]
+    return None if client is None else client[0]
+
+
 def path_text(request: Request, name: str) -> str:
     """The percent-decoded path parameter ``name``."""
     return path_parameters(request)[name]

@@ -9,6 +9,7 @@ from noetl.errors import RejectedRequestError
 from noetl.http.requests import Query, refuse_nul
 from noetl.http.responses import json_response
 from noetl.http.timestamps import parse_timestamp
+from noetl.store.secret_audit import AuditFilter
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -35,15 +36,24 @@ class SecretAuditRoutes:
     async def find(self, request: Request) -> Response:
         """The newest rows that fit; ``from`` is part of the time asked for, ``to`` is not."""
         query = Query(request)
-        credential = query.text("credential")
-        refuse_nul("credential", credential)
-        execution_id = query.integer("execution_id")
-        from_, to = _moment(query, "from"), _moment(query, "to")
-        limit = query.integer("limit")
-        rows = await self._store.find(
-            credential, execution_id, from_, to, min(max(DEFAULT_LIMIT if limit is None else limit, 1), MAX_LIMIT)
+        wanted = AuditFilter(
+            credential=_text(query, "credential"),
+            execution_id=query.integer("execution_id"),
+            from_=_moment(query, "from"),
+            to=_moment(query, "to"),
+            worker_id=_text(query, "worker_id"),
+            operation=_text(query, "operation"),
+            outcome=_text(query, "outcome"),
         )
+        limit = query.integer("limit")
+        rows = await self._store.find(wanted, min(max(DEFAULT_LIMIT if limit is None else limit, 1), MAX_LIMIT))
         return json_response({"rows": rows})
+
+
+def _text(query: Query, name: str) -> str | None:
+    text = query.text(name)
+    refuse_nul(name, text)
+    return text
 
 
 def _moment(query: Query, name: str) -> datetime | None:

@@ -25,15 +25,20 @@ ATTEMPTS: Final = 5
 
 GET_CREDENTIAL: Final = "get_credential"
 GET_SEALED: Final = "get_sealed"
+GET_KEYCHAIN: Final = "get_keychain"
 CROSS_REGION: Final = "cross_region_broker_serve"
 RESOLVE_KEYCHAIN: Final = "resolve_keychain"
 
 
 class SecretAccess(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt to get at a secret: which, how (an operation above), by whom and for which execution."""
+    """One attempt to get at a secret: which, how (an operation above), by whom and for which execution.
+
+    ``client`` is the address that the request came from: of the worker, or of a proxy before it.
+    """
 
     credential: str
     operation: str
+    client: str | None = None
     worker_id: str | None = None
     execution_id: int | None = None
     parent_execution_id: int | None = None
@@ -108,7 +113,7 @@ class SecretAudit:
             server_region=self._region,
             broker_region=broker_region,
             kek_version=kek_version,
-            notes=notes,
+            notes=_notes(access.client, notes),
         )
         if self._required:
             await self._record_now(row)
@@ -167,6 +172,12 @@ class SecretAudit:
         if self._count is not None:
             for row in rows:
                 self._count(row.operation, row.outcome, status)
+
+
+def _notes(client: str | None, notes: str | None) -> str | None:
+    """What has no column of its own, for a reader."""
+    parts = [notes, None if client is None else f"client {client}"]
+    return "; ".join(part for part in parts if part) or None
 
 
 def _storable(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from noetl.store.database import Database
+
+DELETE_BATCH_ROWS: Final = 1000
 
 _COLUMNS = (
     "audit_id, occurred_at, credential, operation, outcome, worker_id, execution_id, parent_execution_id,"
@@ -35,6 +37,18 @@ class AuditRow(msgspec.Struct, kw_only=True):
     notes: str | None = None
 
 
+class AuditFilter(msgspec.Struct, kw_only=True, frozen=True):
+    """Which rows are wanted; None does not matter. ``from_`` is part of the time, ``to`` is not."""
+
+    credential: str | None = None
+    execution_id: int | None = None
+    from_: datetime | None = None
+    to: datetime | None = None
+    worker_id: str | None = None
+    operation: str | None = None
+    outcome: str | None = None
+
+
 class SecretAuditStore:
     """All statements on ``noetl.secret_audit``; every method raises DatabaseUnavailableError or DatabaseError."""
 
@@ -49,7 +63,13 @@ class SecretAuditStore:
         self._find = (
             f"SELECT {_COLUMNS} FROM {table} WHERE ($1::text IS NULL OR credential = $1)"
             " AND ($2::bigint IS NULL OR execution_id = $2) AND ($3::timestamptz IS NULL OR occurred_at >= $3)"
-            " AND ($4::timestamptz IS NULL OR occurred_at < $4) ORDER BY occurred_at DESC, audit_id DESC LIMIT $5"
+            " AND ($4::timestamptz IS NULL OR occurred_at < $4) AND ($5::text IS NULL OR worker_id = $5)"
+            " AND ($6::text IS NULL OR operation = $6) AND ($7::text IS NULL OR outcome = $7)"
+            " ORDER BY occurred_at DESC, audit_id DESC LIMIT $8"
+        )
+        self._delete_oldest = (
+            f"DELETE FROM {table} WHERE audit_id = ANY(ARRAY(SELECT audit_id FROM {table}"
+            " WHERE occurred_at < now() - make_interval(days => $1) ORDER BY occurred_at LIMIT $2))"
         )
 
     async def insert(self, rows: Sequence[AuditRow]) -> None:
@@ -57,14 +77,17 @@ class SecretAuditStore:
         columns = [[getattr(row, name) for row in rows] for name in AuditRow.__struct_fields__]
         await self._database.execute(self._insert, *columns, retry=True)
 
-    async def find(
-        self,
-        credential: str | None,
-        execution_id: int | None,
-        from_: datetime | None,
-        to: datetime | None,
-        limit: int,
-    ) -> Sequence[AuditRow]:
-        """The newest rows of a credential, an execution and the time from ``from_`` until before ``to``."""
-        records = await self._database.fetch(self._find, credential, execution_id, from_, to, limit)
+    async def find(self, wanted: AuditFilter, limit: int) -> Sequence[AuditRow]:
+        """The newest rows that are as ``wanted``."""
+        records = await self._database.fetch(self._find, *msgspec.structs.astuple(wanted), limit)
         return [AuditRow(**record) for record in records]
+
+    async def delete_older(self, days: int) -> int:
+        """Delete rows older than ``days``, in batches, so that no statement holds many rows; how many."""
+        deleted = 0
+        while True:
+            tag = await self._database.execute(self._delete_oldest, days, DELETE_BATCH_ROWS)
+            count = int(tag.rpartition(" ")[2])
+            deleted += count
+            if count < DELETE_BATCH_ROWS:
+                return deleted

@@ -98,7 +98,7 @@ async def secret_application(
             credentials, WorkerKeyStore(database), wallet, reader, audit, broker=broker, observer=opened,
             count_sealed=opened.count,
         ),
-        KeychainRoutes(keychain, wallet, opened),
+        KeychainRoutes(keychain, wallet, audit, opened),
         WalletRoutes(None if wallet is None else Rotation(wallet, tables, opened.count), tables),
         SecretAuditRoutes(audit_store),
         RuntimeRoutes(RuntimeStore(database), lambda: next(ids)),

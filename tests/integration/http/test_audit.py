@@ -9,7 +9,9 @@ import pytest
 
 from noetl.errors import DatabaseUnavailableError
 from noetl.http.secret_audit import MAX_LIMIT
-from tests.integration.http.secret_application import internal, local_wallet, secret_application
+from noetl.store import secret_audit as store_module
+from noetl.store.secret_audit import SecretAuditStore
+from tests.integration.http.secret_application import catalog_entry, internal, local_wallet, secret_application
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -63,7 +65,7 @@ async def test_a_read_value_leaves_a_row_and_a_read_name_does_not(client: RawCli
     assert (row["credential"], row["operation"], row["outcome"]) == ("n", "get_credential", "ok")
     assert (row["execution_id"], row["parent_execution_id"]) == (5, 6)
     assert (row["server_region"], row["kek_version"]) == ("here", "v1")
-    assert (row["worker_id"], row["broker_region"], row["notes"]) == (None, None, None)
+    assert (row["worker_id"], row["broker_region"], row["notes"]) == (None, None, "client 127.0.0.1")
     assert "hunter2" not in str(row)
 
 
@@ -81,6 +83,12 @@ async def test_rows_are_found_by_credential_execution_and_time(client: RawClient
     assert await found("to=2026-01-01T02:00:00Z") == [2, 1]
     assert await found("from=" + quote("2026-01-01T03:00:00+01:00") + "&to=2026-01-01T03:00:00Z") == [3]
     assert await found("credential=c1&execution_id=2&limit=1") == [5]
+    assert await found("operation=get_credential&outcome=ok&credential=c0") == [6, 4, 2]
+    assert await found("operation=get_sealed") == []
+    assert await found("outcome=no_pubkey") == []
+    assert await found("worker_id=w") == []
+    await secrets.database.execute("UPDATE noetl.secret_audit SET worker_id = 'w' WHERE audit_id = 3")
+    assert await found("worker_id=w") == [3]
     assert await found("limit=0") == [6]
     assert await found("limit=-9") == [6]
     assert await found("limit=2") == [6, 5]
@@ -90,6 +98,39 @@ async def test_one_answer_is_bounded(client: RawClient, secrets: Secrets) -> Non
     await fill(secrets, MAX_LIMIT + 5)
     assert len(await rows(client)) == 100
     assert len(await rows(client, "limit=100000000")) == MAX_LIMIT
+
+
+async def test_every_end_of_a_keychain_read_leaves_a_row(client: RawClient, secrets: Secrets) -> None:
+    catalog_id = await catalog_entry(secrets.database)
+    target = f"/api/keychain/{catalog_id}/k"
+    await client.get(f"{target}?scope_type=local&execution_id=7")
+    await client.post(target, {"data": "hunter2", "expires_in": 60})
+    assert (await client.get(target)).json["data"] == "hunter2"
+    await client.post(target, {"data": "hunter2", "expires_in": -60})
+    await client.get(target)
+    await secrets.database.execute("UPDATE noetl.keychain SET data_encrypted = 'x', expires_at = now() + '1 hour'")
+    assert (await client.get(target)).status == 500
+    found = list(reversed(await rows(client, "operation=get_keychain&credential=k")))
+    assert [row["outcome"] for row in found] == ["credential_not_found", "ok", "expired", "decryption_failed"]
+    assert [row["execution_id"] for row in found] == [7, None, None, None]
+    assert [row["kek_version"] for row in found] == [None, "v1", None, None]
+    assert found[1]["notes"] == f"entry k:{catalog_id}:global; client 127.0.0.1"
+    assert "hunter2" not in str(found)
+
+
+async def test_what_is_older_than_its_retention_is_deleted_in_batches(
+    secrets: Secrets, client: RawClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "DELETE_BATCH_ROWS", 4)
+    await secrets.database.execute(
+        "INSERT INTO noetl.secret_audit (audit_id, occurred_at, credential, operation, outcome)"
+        " SELECT number, now() - make_interval(days => number) + interval '1 minute', 'c', 'get_credential', 'ok'"
+        " FROM generate_series(1, 20) AS number"
+    )
+    store = SecretAuditStore(secrets.database)
+    assert await store.delete_older(7) == 13
+    assert await store.delete_older(7) == 0
+    assert sorted(row["audit_id"] for row in await rows(client)) == [1, 2, 3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize(
