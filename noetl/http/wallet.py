@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from noetl.http.duplicates import refuse_duplicates
-from noetl.http.requests import decode_json, json_text
+from noetl.http.requests import Query, decode_json, json_text
 from noetl.http.responses import json_response
 from noetl.http.secret_routes import refuse_without_key
 from noetl.secrets.rotation import key_versions
@@ -27,7 +27,7 @@ DEFAULT_BATCHES = 1000
 
 
 class RotateRequest(msgspec.Struct):
-    """Body of the rotation; their product bounds the rows of one call."""
+    """Body of the rotation; their product bounds the rows of one table that one call rewraps."""
 
     batch_size: Int64 | msgspec.UnsetType = msgspec.UNSET
     max_batches: Int64 | msgspec.UnsetType = msgspec.UNSET
@@ -58,6 +58,10 @@ class WalletRoutes:
         outcomes = await self._rotation.run(max(size, 1) * max(batches, 1))
         return json_response(outcomes)
 
-    async def key_status(self, _request: Request) -> Response:
-        """How many rows each version of the key guards."""
-        return json_response(await key_versions(self._tables))
+    async def key_status(self, request: Request) -> Response:
+        """How many rows each version of the key guards; with ``states=true`` also which key really does."""
+        wants_states = Query(request).boolean("states")
+        answer: dict[str, Any] = {**await key_versions(self._tables)}
+        if wants_states and self._rotation is not None:
+            answer["states"] = await self._rotation.states()
+        return json_response(answer)

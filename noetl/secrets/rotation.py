@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from noetl.errors import NoetlError
+from noetl.errors import EncryptionError, NoetlError
 from noetl.secrets.envelope import RecordSyntaxError, parse_record
 
 if TYPE_CHECKING:
@@ -42,6 +42,14 @@ class Outcome(msgspec.Struct):
     last_id: int = 0
 
 
+class KeyStates(msgspec.Struct):
+    """Rows by who can read them: ``current`` needs no former key, ``former`` does, ``unreadable`` nobody can."""
+
+    current: int = 0
+    former: int = 0
+    unreadable: int = 0
+
+
 class Rotation:
     """Passes over the tables with encrypted values, by table name.
 
@@ -59,7 +67,8 @@ class Rotation:
         """Rewrap what another key than the current one wrapped, at most ``row_limit`` rows of each table.
 
         Can be stopped and repeated at any time, on any number of servers: each row is exchanged by one statement, and
-        only while it still is what was read.
+        only while it still is what was read. Only rewrapped rows use up the limit: a call goes on where another one
+        stopped, and rows that cannot be rewrapped never keep it from those behind them.
 
         Raises:
             EncryptionError: the key management service does not answer; nothing was changed.
@@ -72,7 +81,7 @@ class Rotation:
         self, table: str, rows: Rows[Any], is_current: Callable[[WrappedKey], bool], row_limit: int
     ) -> Outcome:
         outcome = Outcome()
-        async for key, stored in _walk(rows, row_limit):
+        async for key, stored in _walk(rows):
             status = await self._rotate_row(table, rows, key, stored, is_current)
             outcome.processed += 1
             if status == "rewrapped":
@@ -85,6 +94,8 @@ class Rotation:
                 outcome.last_id = key
             if self._count is not None:
                 self._count(table, status)
+            if outcome.rewrapped >= row_limit:
+                break
         return outcome
 
     async def _rotate_row(
@@ -106,31 +117,52 @@ class Rotation:
             log.warning("Key not rotated", extra={"table": table, "row": str(key), "error": error.message})
             return step
 
+    async def states(self) -> dict[str, KeyStates]:
+        """By which key the rows of each table really are wrapped: each data key is unwrapped, nothing is changed.
+
+        A row that a key management service wrapped with its current key is not unwrapped; others cost one call each.
+        """
+        is_current = await self._wallet.current_key_test()
+        states: dict[str, KeyStates] = {}
+        for name, rows in self._tables.items():
+            state = states[name] = KeyStates()
+            async for _, stored in _walk(rows):
+                await self._add_state(state, stored, is_current)
+        return states
+
+    async def _add_state(self, state: KeyStates, stored: str, is_current: Callable[[WrappedKey], bool]) -> None:
+        try:
+            record = parse_record(stored)
+            if is_current(record.dek):
+                state.current += 1
+                return
+            await self._wallet.unwrap(record.dek)
+            state.former += 1
+        except EncryptionError:
+            state.unreadable += 1
+
 
 async def key_versions(tables: Mapping[str, Rows[Any]]) -> dict[str, dict[str, int]]:
     """Rows of each table by the version of the key that wrapped them, sorted; ``invalid`` for what is no record."""
     counts: dict[str, dict[str, int]] = {}
     for name, rows in tables.items():
         versions: Counter[str] = Counter()
-        async for _, stored in _walk(rows, None):
+        async for _, stored in _walk(rows):
             versions[_version(stored)] += 1
         counts[name] = dict(sorted(versions.items()))
     return counts
 
 
-async def _walk(rows: Rows[Any], row_limit: int | None) -> AsyncGenerator[tuple[Any, str]]:
-    """All rows, or the first ``row_limit``, in pages so that memory stays bounded."""
+async def _walk(rows: Rows[Any]) -> AsyncGenerator[tuple[Any, str]]:
+    """All rows, in pages so that memory stays bounded."""
     after: object = None
-    left = row_limit
-    while left is None or left > 0:
-        size = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
-        page = await rows.page(after, size)
+    while True:
+        page = await rows.page(after, PAGE_ROWS)
         for row in page:
             yield row
-        if len(page) < size:
+        if len(page) < PAGE_ROWS:
             return
         after = page[-1][0]
-        left = None if left is None else left - size
 
 
 def _version(stored: str) -> str:

@@ -129,7 +129,7 @@ async def test_a_key_that_nobody_knows_fails_its_row_alone(client: RawClient, se
         (f'{{"batch_size":{2**63 - 1},"max_batches":{2**63 - 1}}}', 250),
     ],
 )
-async def test_one_call_sees_as_many_rows_as_it_may(
+async def test_one_call_rewraps_as_many_rows_as_it_may(
     client: RawClient, secrets: Secrets, body: str, processed: int
 ) -> None:
     await secrets.database.execute(
@@ -138,6 +138,24 @@ async def test_one_call_sees_as_many_rows_as_it_may(
         await local_wallet(KEY).seal(1),
     )
     assert (await internal(client, ROTATE, body)).json["credential"]["processed"] == processed
+
+
+async def test_calls_with_a_limit_go_on_where_the_last_one_stopped(client: RawClient, secrets: Secrets) -> None:
+    old, lost = local_wallet(KEY), local_wallet(bytes(32))
+    for number in range(4):
+        await add(secrets, f"lost{number}", await lost.seal(number))
+    for number in range(5):
+        await add(secrets, f"old{number}", await old.seal(number))
+    rewrapped: list[int] = []
+    while not rewrapped or rewrapped[-1]:
+        answer = (await internal(client, ROTATE, '{"batch_size":2,"max_batches":1}')).json["credential"]
+        assert answer["processed"] == answer["rewrapped"] + answer["skipped"] + answer["failed"]
+        rewrapped.append(answer["rewrapped"])
+    assert rewrapped == [2, 2, 1, 0]
+    assert (await internal(client, "wallet/key-status?states=true")).json["states"] == {
+        "credential": {"current": 5, "former": 0, "unreadable": 4},
+        "keychain": {"current": 0, "former": 0, "unreadable": 0},
+    }
 
 
 @pytest.mark.parametrize(
