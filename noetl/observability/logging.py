@@ -110,10 +110,16 @@ def target_of(name: str) -> str:
 
 def logger_levels(chosen: LogFilter) -> dict[str, int]:
     """Levels by logger name that make `logging` filter as ``chosen`` says; the root logger's name is empty."""
-    names = {"", *TARGETS}
+    names = {"", "uvicorn", *TARGETS}
     for target in chosen.targets:
         names.update(_loggers_of(target))
-    return {name: chosen.level_for(target_of(name)) if name else chosen.default for name in names}
+    levels = {name: chosen.level_for(target_of(name)) if name else chosen.default for name in names}
+    # At TRACE it shows whole requests, with the secrets in their queries.
+    return {name: max(level, DEBUG) if _is_of_uvicorn(name) else level for name, level in levels.items()}
+
+
+def _is_of_uvicorn(name: str) -> bool:
+    return name == "uvicorn" or name.startswith("uvicorn.")
 
 
 def _loggers_of(target: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noetl.config import Secret, load_settings
+from noetl.config.log_filter import TRACE
 from noetl.errors import DatabaseError
 from noetl.observability.context import log_context, span
 from noetl.observability.line_writer import LineWriter
@@ -160,6 +161,13 @@ def test_filter_of_the_manifest(open_log: Callable[..., Log]) -> None:
     get_logger("nats.aio").error("lost")
     get_logger("somebody").debug("theirs")
     assert [line["fields"]["message"] for line in log.lines()] == ["ours"]
+
+
+@pytest.mark.parametrize("text", ["trace", "uvicorn=trace", "uvicorn::asgi=trace,info"])
+def test_the_server_library_never_shows_whole_requests(open_log: Callable[..., Log], text: str) -> None:
+    open_log(RUST_LOG=text)
+    for name in ("uvicorn", "uvicorn.asgi", "uvicorn.error"):
+        assert not logging.getLogger(name).isEnabledFor(TRACE)
 
 
 @pytest.mark.parametrize(
