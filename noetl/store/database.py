@@ -127,12 +127,19 @@ def quote_schema(name: str) -> str:
     return f'"{name}"'
 
 
+def hide_row(error: BaseException) -> None:
+    """Take from a driver's error what PostgreSQL tells of the refused row: its values belong in no log (promise P7)."""
+    if isinstance(error, asyncpg.PostgresError):
+        vars(error)["detail"] = None
+
+
 def translate(error: BaseException) -> NoetlError | None:
     """The error of `noetl.errors` that stands for a driver error, or None if it is not one.
 
     The detail of a refused statement has the reference's text, ``Database error: error returned from database:
     <message>`` (spec 10, section 2.5).
     """
+    hide_row(error)
     if isinstance(error, _CONNECTION_LOST):
         return ConnectionLostError(UNREACHABLE, detail=f"Database error: {error}")
     if isinstance(error, asyncpg.TooManyConnectionsError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 
 from noetl.errors import DatabaseError, DatabaseUnavailableError
-from noetl.store.database import ConnectionLostError, translate
+from noetl.store.database import ConnectionLostError, hide_row, translate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -144,6 +144,7 @@ class LedgerConnection:
         except asyncpg.LockNotAvailableError as error:
             raise DatabaseUnavailableError("The execution is busy in another process", detail=str(error)) from error
         except asyncpg.UniqueViolationError as error:
+            hide_row(error)
             kind = RepeatedKeyError if "execute_idempotency" in str(error) else RepeatedEventError
             raise kind("Database error", detail=str(error)) from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
