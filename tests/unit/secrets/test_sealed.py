@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from noetl.errors import EncryptionError
 from noetl.secrets.sealed import LowOrderKeyError, PublicKeyError, SealedEnvelope, open_sealed, read_public_key, seal
+from tests.unit.secrets import independent_opening
 
 ALGORITHM = "x25519-hkdf-sha256-chacha20-poly1305"
 RECIPIENT = X25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
@@ -29,6 +30,15 @@ def test_an_envelope_of_the_reference_opens() -> None:
         '{"id":"766521679446016002","name":"pg2","type":"postgres","data":{"x":1},'
         '"created_at":"2026-11-23T14:21:44.830643Z","updated_at":"2026-11-23T14:21:44.830643Z"}'
     )
+
+
+def test_a_second_implementation_opens_what_either_server_sealed() -> None:
+    secret = bytes(range(1, 33))
+    assert independent_opening.x25519(secret, independent_opening.BASE_POINT) == PUBLIC
+    assert independent_opening.open_envelope(msgspec.to_builtins(RECORDED), secret) == open_sealed(RECORDED, RECIPIENT)
+    for length in (0, 1, 15, 16, 17, 63, 64, 65, 1000):
+        sealed = msgspec.to_builtins(seal(bytes(length), PUBLIC))
+        assert independent_opening.open_envelope(sealed, secret) == bytes(length)
 
 
 def test_an_envelope_with_a_fixed_ephemeral_key_is_the_computed_one() -> None:
