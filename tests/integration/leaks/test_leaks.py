@@ -16,6 +16,7 @@ from nats import connect
 
 from noetl.config.load import GROUPS
 from noetl.config.variable import variables_of
+from noetl.dev.services import free_port
 from tests.integration.command_line import noetl_server
 from tests.integration.leaks.routes import push, registered_routes
 from tests.integration.leaks.scenarios import SCENARIOS
@@ -123,6 +124,7 @@ async def test_no_secret_comes_out_anywhere(
     await site.server.stop()
     log = site.server.log_path.read_bytes()
     assert b"Log lines were dropped" not in log
+    assert b'"stack":"Traceback' in log
     site.saw(LOG, "log", log)
     assert set(site.outputs) == {LOG, METRICS, TABLES, MESSAGES, ANSWERS, COMMAND_LINE}
     leaks = site.leaks()
@@ -166,6 +168,17 @@ async def test_a_malformed_secret_is_refused_without_being_shown(arguments: tupl
     assert shown.exit_code == 2
     for name in ("NOETL_ENCRYPTION_KEY", "DATABASE_URL", "NATS_URL"):
         assert f"{name}: " in shown.errors
+    assert families.configured.found_in((shown.output + shown.errors).encode()) == []
+
+
+@pytest.mark.parametrize("arguments", [("db", "upgrade"), ("serve",)])
+async def test_a_database_that_is_not_there_is_told_without_secrets(arguments: tuple[str, ...]) -> None:
+    families = Families()
+    environment = marked_environment(families, "postgresql://u@127.0.0.1:9/d", "nats://127.0.0.1:9")
+    environment |= {"POSTGRES_ACQUIRE_TIMEOUT": "0.5", "NOETL_WORKERS": "1", "NOETL_PORT": str(free_port())}
+    shown = await noetl_server(*arguments, environment=environment)
+    assert shown.exit_code == 1
+    assert "Connect" in shown.errors
     assert families.configured.found_in((shown.output + shown.errors).encode()) == []
 
 
