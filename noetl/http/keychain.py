@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import orjson
 
-from noetl.errors import BadRequestError, EncryptionError, InternalError, NotFoundError, UnprocessableError
+from noetl.errors import BadRequestError, EncryptionError, NotFoundError, UnprocessableError
 from noetl.http.credential_reading import sorted_json
 from noetl.http.duplicates import refuse_duplicates
 from noetl.http.requests import (
