@@ -218,7 +218,15 @@ INTERNAL = Tag(
             method="GET",
             route="/api/internal/wallet/key-status",
             summary="State of the encryption key",
-            answers=(Answer(dict[str, dict[str, Count]], "Rows by the version of the key that guards them, by table"),),
+            parameters=(
+                Parameter("states", bool, "`true`: unwrap each row and also count by what opens it, under `states`"),
+            ),
+            answers=(
+                Answer(
+                    dict[str, dict[str, Count | dict[str, Count]]],
+                    "Rows by the version of the key that guards them, by table; `states` has tables inside",
+                ),
+            ),
             guard="always",
         ),
         Operation(
@@ -229,12 +237,19 @@ INTERNAL = Tag(
             parameters=(
                 Parameter("credential", str, "Only this credential"),
                 Parameter("execution_id", Int64, "Only this execution"),
+                Parameter("worker_id", str, "Only this worker"),
+                Parameter("operation", str, "Only this operation, for example `get_sealed`"),
+                Parameter("outcome", str, "Only this outcome, for example `ok`"),
                 Parameter("from", Moment, "From this time on: RFC 3339 with a zone"),
                 Parameter("to", Moment, "Before this time"),
                 Parameter("limit", Int64, "100 by default, 1 to 10000; what is beyond is cut"),
             ),
             answers=(Answer(SecretAudit, "The rows"),),
-            refusals={422: ("credential must not contain U+0000",)},
+            refusals={
+                422: tuple(
+                    f"{name} must not contain U+0000" for name in ("credential", "worker_id", "operation", "outcome")
+                )
+            },
             guard="always",
         ),
     ),
