@@ -165,6 +165,7 @@ class Server:
             can_judge=self.health.could_hear_for,
         )
         self.metrics.track_pool("cluster", database.statistics)
+        database.on_acquire = self.metrics.db_acquire_seconds.labels("cluster").observe
         self.metrics.track_state_cache(self.ledger.states)
         self._track()
         self._keychain = KeychainStore(database)
@@ -187,6 +188,7 @@ class Server:
             body_timeout_seconds=settings.http.request_timeout_seconds,
             debug=settings.http.debug,
         )
+        self.metrics.http_in_flight.track(lambda: self.application.in_flight)
         self.application.hold()  # until the schema is what the statements expect
         self._register_routes(catalog, executions)
 
@@ -412,7 +414,7 @@ class Server:
         settings = self._settings
         routes: list[Routes] = [
             HealthRoutes(self.health),
-            CatalogRoutes(catalog),
+            CatalogRoutes(catalog, self.metrics),
             ExecuteRoutes(self.ledger),
             EventRoutes(self.ledger, self.metrics),
             CommandRoutes(self.ledger),
@@ -441,6 +443,7 @@ class Server:
             sql_api=settings.security.sql_api,
             token=InternalToken(settings.security.internal_api_token),
             largest_result=settings.http.max_result_bytes,
+            observer=self.metrics,
         )
         if not settings.http.disable_metrics:
             routes.append(MetricsRoutes(self._shared_metrics))

@@ -14,6 +14,7 @@ from noetl.engine.playbook import playbook_problems, review_document
 from noetl.engine.playbook.resource import read_head
 from noetl.engine.playbook.yaml import MappingNode, load_yaml, to_json
 from noetl.errors import NotFoundError, UnprocessableError
+from noetl.http.measured import measured
 from noetl.http.requests import IntegerSyntaxError, json_body, parse_integer, refuse_nul
 from noetl.http.responses import json_response, timestamp
 from noetl.http.streams import json_stream_response
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from noetl.engine.playbook import Problem, Remark
     from noetl.http.application import HttpApplication
+    from noetl.http.secret_routes import WriteObserver
     from noetl.store.catalog import CatalogEntry
 
 
@@ -78,17 +80,22 @@ _RESOURCE: Final = msgspec.json.Decoder(ResourceRequest)
 
 
 class CatalogRoutes:
-    """The routes under ``/api/catalog``."""
+    """The routes under ``/api/catalog``; ``observer`` is told about registrations."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, observer: WriteObserver | None = None) -> None:
         self._catalog = catalog
+        self._observer = observer
 
     def register(self, application: HttpApplication) -> None:
         """Add the routes."""
-        application.add_route("POST", "/api/catalog/register", self.register_resource)
+        application.add_route("POST", "/api/catalog/register", measured(self.register_resource, self._registered))
         application.add_route("POST", "/api/catalog/validate", self.validate)
         application.add_route("POST", "/api/catalog/list", self.list_entries)
         application.add_route("POST", "/api/catalog/resource", self.resource)
+
+    def _registered(self, status: int, seconds: float) -> None:
+        if self._observer is not None:
+            self._observer.observe_write("catalog_register", status < 400, seconds)
 
     async def register_resource(self, request: Request) -> Response:
         """Store the next version of a resource; nothing but YAML, path and kind decides whether it is taken.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from noetl.http.ids import JsonIds
     from noetl.http.internal_auth import InternalToken
+    from noetl.http.results import ResultObserver
     from noetl.store.catalog import CatalogStore
     from noetl.store.database import Database
     from noetl.store.executions import ExecutionStore
@@ -42,6 +43,7 @@ def client_routes(
     sql_api: str,
     token: InternalToken,
     largest_result: int,
+    observer: ResultObserver | None = None,
 ) -> ClientRoutes:
     """The route groups.
 
@@ -51,10 +53,11 @@ def client_routes(
         ids: how ids are written.
         sql_api, token: who may run SQL (`DatabaseRoutes`).
         largest_result: bytes of an upload.
+        observer: told how the calls about results ended.
     """
     return (
         UiSchemaRoutes(catalog),
-        ResultRoutes(ResultStore(database), mint, largest_result),
+        ResultRoutes(ResultStore(database), mint, largest_result, observer),
         VariableRoutes(VariableStore(database), ids),
         DatabaseRoutes(SqlConsole(database), SchemaStore(database), sql_api, token),
         SystemRoutes(UsageMeter()),

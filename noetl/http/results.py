@@ -6,7 +6,7 @@ import asyncio
 import codecs
 import hashlib
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -15,6 +15,7 @@ from noetl.errors import InternalError, RejectedRequestError, UnprocessableError
 from noetl.http.bodies import RequestBody
 from noetl.http.canonical_pieces import PieceError, canonical, canonical_member, canonical_pieces
 from noetl.http.large_transfers import LargeTransfers
+from noetl.http.measured import measured
 from noetl.http.requests import (
     MAX_DEPTH,
     IntegerSyntaxError,
@@ -45,6 +46,13 @@ GROWTH: Final = 4
 """A stored value may be so many times larger than the largest upload: numbers lose their exponents on the way."""
 STORED_DEPTH: Final = 200
 """Nesting of stored values that is written in canonical form; deeper ones are not ours and go out as they are."""
+
+
+class ResultObserver(Protocol):
+    """What the metrics are told."""
+
+    def observe_result_put(self, status: int, seconds: float, /) -> None: ...
+    def observe_result_resolve(self, status: int, seconds: float, /) -> None: ...
 
 
 class PutRequest(msgspec.Struct):
@@ -85,9 +93,13 @@ class ResultRoutes:
         store: where results are kept.
         mint: gives a new id.
         largest: bytes of a body, and of all large ones in memory at a time; as much again for results going out.
+        observer: told how every call ended, with its HTTP status.
     """
 
-    def __init__(self, store: ResultStore, mint: Callable[[], int], largest: int) -> None:
+    def __init__(
+        self, store: ResultStore, mint: Callable[[], int], largest: int, observer: ResultObserver | None = None
+    ) -> None:
+        self._observer = observer
         self._store = store
         self._mint = mint
         self._largest = largest
@@ -96,8 +108,12 @@ class ResultRoutes:
 
     def register(self, application: HttpApplication) -> None:
         """Add the routes."""
-        application.add_route("PUT", "/api/result/{execution_id}", self.put, body_limit=self._largest)
-        application.add_route("GET", "/api/result/resolve", self.resolve)
+        put, resolve = self.put, self.resolve
+        if self._observer is not None:
+            put = measured(put, self._observer.observe_result_put)
+            resolve = measured(resolve, self._observer.observe_result_resolve)
+        application.add_route("PUT", "/api/result/{execution_id}", put, body_limit=self._largest)
+        application.add_route("GET", "/api/result/resolve", resolve)
 
     async def put(self, request: Request) -> Response:
         """Store a result under a new reference; equal ones are stored again."""

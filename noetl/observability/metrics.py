@@ -44,6 +44,7 @@ CALLBACK_STATES: Final = (
     "failed_node_lost",
     "failed_timeout",
 )
+RESOLVE_OUTCOMES: Final = {400: "bad_request", 404: "not_found"}
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 MERGE_RULES: Final = {
@@ -141,6 +142,18 @@ class Metrics:
         """Count one call of a `WRITE_ENDPOINTS` route."""
         self.write_requests.labels(endpoint, "ok" if ok else "error").inc()
         self.write_request_seconds.labels(endpoint).observe(seconds)
+
+    def observe_result_put(self, status: int, seconds: float, /) -> None:
+        """Count one result that was stored, or not, by the HTTP status of the answer."""
+        outcome = "ok" if status < 400 else "error"
+        self.result_puts.labels(outcome).inc()
+        self.result_put_seconds.labels(outcome).observe(seconds)
+
+    def observe_result_resolve(self, status: int, seconds: float, /) -> None:
+        """Count one result that was asked for, by the HTTP status of the answer."""
+        outcome = RESOLVE_OUTCOMES.get(status, "ok" if status < 400 else "error")
+        self.result_resolves.labels(outcome).inc()
+        self.result_resolve_seconds.labels(outcome).observe(seconds)
 
     def observe_batch(self, size: int) -> None:
         """Count one committed batch of a lane."""

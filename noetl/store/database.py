@@ -165,6 +165,8 @@ class Database:
         self._acquire_timeout = settings.acquire_timeout_seconds
         self._maximum_waiting = settings.max_connections * WAITERS_PER_CONNECTION
         self._waiting = 0
+        self.on_acquire: Callable[[float], None] | None = None
+        """Called with the seconds that each request waited for its connection, also when it got none."""
         self._expire_at = monotonic() + MAXIMUM_LIFETIME_SECONDS
 
     @classmethod
@@ -237,6 +239,7 @@ class Database:
             self._expire_at = monotonic() + MAXIMUM_LIFETIME_SECONDS
             await self._pool.expire_connections()
         self._waiting += 1
+        started = monotonic()
         try:
             return await self._pool.acquire(timeout=self._acquire_timeout)
         except TimeoutError as error:
@@ -245,6 +248,8 @@ class Database:
             raise translate(error) or error from error
         finally:
             self._waiting -= 1
+            if self.on_acquire is not None:
+                self.on_acquire(monotonic() - started)
 
     @asynccontextmanager
     async def transaction(self, *, readonly: bool = False) -> AsyncGenerator[Connection]:
