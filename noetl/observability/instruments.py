@@ -6,7 +6,7 @@ The values are plain Python numbers without locks: they belong to the thread of 
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
@@ -67,6 +67,10 @@ class Histogram:
 
 Child = TypeVar("Child", Counter, Gauge, Histogram)
 
+MAXIMUM_CHILDREN: Final = 2000
+"""Combinations of label values of one family; the rest is counted together, whoever chose the values."""
+OTHER: Final = "other"
+
 
 class Family(Collector, Generic[Child]):
     """One metric name with a child per combination of label values.
@@ -92,7 +96,7 @@ class Family(Collector, Generic[Child]):
         self.name = name
         self._kind = kind
         self._documentation = documentation
-        self._label_names = label_names
+        self.label_names = label_names
         self._make = make
         self._children: dict[tuple[str, ...], Child] = {}
         registry.register(self)
@@ -101,8 +105,12 @@ class Family(Collector, Generic[Child]):
         """The child for the label values; bind it once where it is used often."""
         child = self._children.get(values)
         if child is None:
-            if len(values) != len(self._label_names):
-                raise ValueError(f"{self.name} has the labels {self._label_names}")
+            if len(values) != len(self.label_names):
+                raise ValueError(f"{self.name} has the labels {self.label_names}")
+            if len(self._children) >= MAXIMUM_CHILDREN:
+                values = (OTHER,) * len(values)
+                if values in self._children:
+                    return self._children[values]
             child = self._children[values] = self._make()
         return child
 
@@ -114,7 +122,7 @@ class Family(Collector, Generic[Child]):
         """All samples, sorted by label values."""
         metric = Metric(self.name.removesuffix("_total"), self._documentation, self._kind)
         for values, child in sorted(self._children.items()):
-            labels = dict(zip(self._label_names, values, strict=True))
+            labels = dict(zip(self.label_names, values, strict=True))
             if isinstance(child, Histogram):
                 _add_histogram(metric, self.name, labels, child)
             else:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from itertools import product
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from noetl.observability.exposition import FamilySnapshot, merge, render, snapshot
-from noetl.observability.instruments import Counter, Family, Gauge, Histogram
+from noetl.observability.instruments import OTHER, Counter, Family, Gauge, Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-T = TypeVar("T", Counter, Histogram)
+T = TypeVar("T", Counter, Gauge, Histogram)
 
 REQUEST_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 RESOLVE_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
@@ -26,7 +26,6 @@ BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 MAXIMUM_EVENT_TYPES: Final = 200
 """Event types come from clients; after so many the rest is counted as ``other``."""
 MAXIMUM_EVENT_TYPE_LENGTH: Final = 100
-OTHER: Final = "other"
 
 OUTCOMES: Final = ("ok", "error")
 WRITE_ENDPOINTS: Final = (
@@ -89,6 +88,7 @@ class Metrics:
 
     def __init__(self, version: str) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
+        self._families: list[Family[Any]] = []
         ProcessCollector(registry=self._registry)
         self._gauge("noetl_build_info", "Version of the server.", "version").labels(version).set(1)
         self.event_loop_lag = self._gauge("noetl_event_loop_lag_seconds", "Delay of the event loop.").labels()
@@ -104,6 +104,11 @@ class Metrics:
         self._infrastructure()
         self._secrets()
         self._results()
+
+    @property
+    def families(self) -> tuple[Family[Any], ...]:
+        """All families, those without a series too."""
+        return tuple(self._families)
 
     def render(self) -> bytes:
         """The metrics of this process as text of `exposition.CONTENT_TYPE`."""
@@ -411,20 +416,20 @@ class Metrics:
         )
 
     def _counter(self, name: str, text: str, *labels: str, known: tuple[tuple[str, ...], ...] = ()) -> Family[Counter]:
-        return _present(Family(self._registry, "counter", name, text, labels, Counter), known)
+        return self._add(Family(self._registry, "counter", name, text, labels, Counter), known)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Family[Gauge]:
-        return Family(self._registry, "gauge", name, text, labels, Gauge)
+        return self._add(Family(self._registry, "gauge", name, text, labels, Gauge))
 
     def _histogram(
         self, name: str, text: str, bounds: tuple[float, ...], *labels: str, known: tuple[tuple[str, ...], ...] = ()
     ) -> Family[Histogram]:
-        return _present(Family(self._registry, "histogram", name, text, labels, lambda: Histogram(bounds)), known)
+        return self._add(Family(self._registry, "histogram", name, text, labels, lambda: Histogram(bounds)), known)
 
-
-def _present(family: Family[T], known: tuple[tuple[str, ...], ...]) -> Family[T]:
-    """Make the children of all combinations of ``known`` label values, so that their series exist at 0."""
-    if known:
-        for values in product(*known):
-            family.labels(*values)
-    return family
+    def _add(self, family: Family[T], known: tuple[tuple[str, ...], ...] = ()) -> Family[T]:
+        """Make the children of all combinations of ``known`` label values, so that their series exist at 0."""
+        if known:
+            for values in product(*known):
+                family.labels(*values)
+        self._families.append(family)
+        return family

@@ -1,4 +1,4 @@
-"""The Helm chart, rendered by Helm itself, against the schemas of Kubernetes and what the deployment specification says."""
+"""The Helm chart: rendered by Helm itself, against the schemas of Kubernetes and the deployment specification."""
 
 from __future__ import annotations
 

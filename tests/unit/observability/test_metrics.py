@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from noetl.observability.exposition import FamilySnapshot, render, snapshot
-from noetl.observability.instruments import Counter, Family, Histogram
+from noetl.observability.instruments import MAXIMUM_CHILDREN, Counter, Family, Histogram
 from noetl.observability.metrics import Metrics
 
 REFERENCE_FAMILIES = {
@@ -42,6 +42,31 @@ REFERENCE_FAMILIES = {
     "noetl_container_callback_total": ("counter", {"state"}, None),
     "noetl_container_callback_stale_total": ("counter", {"state"}, None),
 }
+ADDITIONAL_FAMILIES = {
+    "noetl_http_requests_total": ("method", "route", "status"),
+    "noetl_http_request_duration_seconds": ("route",),
+    "noetl_nats_publish_total": ("outcome",),
+    "noetl_nats_publish_duration_seconds": (),
+    "noetl_nats_connected": (),
+    "noetl_db_pool_connections": ("pool", "state"),
+    "noetl_db_acquire_duration_seconds": ("pool",),
+    "noetl_command_claim_total": ("outcome",),
+    "noetl_commands_issued_total": ("pool_segment",),
+    "noetl_orchestrator_pass_duration_seconds": (),
+    "noetl_runtime_offline_total": (),
+    "noetl_build_info": ("version",),
+    "noetl_event_loop_lag_seconds": (),
+    "noetl_snowflake_clock_backwards_total": (),
+    "noetl_lane_queue_depth": ("lane",),
+    "noetl_lane_batch_size": (),
+    "noetl_lane_phase_seconds": ("phase",),
+    "noetl_nats_notifications_waiting": (),
+    "noetl_nats_reannounced_total": (),
+    "noetl_state_cache_bytes": (),
+    "noetl_state_cache_hits_total": (),
+    "noetl_state_cache_misses_total": (),
+}
+"""Beside those of the reference: spec 60, section 10, and lanes, NATS and the state cache."""
 BUCKETS = {
     "A": "0.001 0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 +Inf",
     "B": "0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2 5 +Inf",
@@ -81,6 +106,26 @@ def test_families_of_the_reference_keep_name_kind_labels_and_buckets(name: str) 
         bounds = [value for sample in shown for label, value in sample if label == "le"]
         assert bounds[: len(BUCKETS[buckets].split())] == BUCKETS[buckets].split()
         assert all(sample[-1][0] == "le" for sample in shown if any(label == "le" for label, _ in sample))
+
+
+@pytest.mark.parametrize("name", ADDITIONAL_FAMILIES)
+def test_families_of_our_own_have_their_names_and_labels(name: str) -> None:
+    families = {family.name: family.label_names for family in Metrics("1").families}
+    assert families[name] == ADDITIONAL_FAMILIES[name]
+
+
+def test_no_family_is_labelled_by_execution() -> None:
+    labels = {label for family in Metrics("1").families for label in family.label_names}
+    assert not {label for label in labels if "execution" in label or label.endswith("_id")}
+
+
+def test_combinations_of_labels_are_bounded_whoever_chooses_them() -> None:
+    metrics = Metrics("1")
+    for number in range(MAXIMUM_CHILDREN + 500):
+        metrics.secret_broker_calls.labels(f"region-{number}", "wrong_region").inc()
+    series = [line for line in lines(metrics) if line.startswith("noetl_secret_broker_call_total{")]
+    assert len(series) == MAXIMUM_CHILDREN + 1
+    assert 'noetl_secret_broker_call_total{broker_region="other",outcome="other"} 500' in series
 
 
 def test_text_is_readable_by_prometheus_sorted_and_without_created_series() -> None:
