@@ -99,3 +99,17 @@ async def test_stopping_replica_is_not_ready_and_still_serves(make_server: MakeS
     assert (await probe(server, "/healthz"))[0] == 200
     assert (await probe(server, "/api/executions"))[0] == 200
     assert await asyncio.to_thread(process.wait, 20) == 0
+
+
+async def test_probes_leave_no_line_in_the_log(make_server: MakeServer) -> None:
+    server = await make_server({"RUST_LOG": "info,noetl_server=debug"})
+    before = server.log_text().count("\n")
+    for _ in range(25):
+        for path in ("/healthz", "/readyz", "/health", "/api/health"):
+            await probe(server, path)
+    await probe(server, "/api/none")  # lines are in order: when this one is there, all are
+    async with asyncio.timeout(10):
+        while "/api/none" not in server.log_text():  # noqa: ASYNC110 (another process's log)
+            await asyncio.sleep(0.02)
+    lines = server.log_text().splitlines()[before:]
+    assert not [line for line in lines if "health" in line or "readyz" in line]
