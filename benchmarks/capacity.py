@@ -3,10 +3,9 @@
     python -m benchmarks.capacity                                   # 1, 10 and 100 replicas
     python -m benchmarks.capacity --replicas 1,2 --shared-cores 2   # everything on one machine, as in a test
 
-Clients send one event each, wait for the answer, and send the next. A process computes one thing at a time; each of its
-lanes has one transaction under way and takes all that waits into the next (`noetl.ledger.lane`). PostgreSQL works on
-its cores and flushes its log once for all that commit at that moment. Locks, network, memory and NATS are not in the
-model.
+Clients send one event each, wait for the answer, and send the next. A process computes one thing at a time; it has one
+transaction under way and takes all that has arrived into the next (`noetl.ledger.queue`). PostgreSQL works on its cores
+and flushes its log once for all that commit at that moment. Locks, network, memory and NATS are not in the model.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ if TYPE_CHECKING:
 class Costs:
     """Seconds of CPU, and what the disk of PostgreSQL does; docs/scaling.md says how the defaults were measured."""
 
-    server_event: float = 66e-6
-    server_batch: float = 330e-6
-    database_event: float = 40e-6
-    database_batch: float = 420e-6
-    client_event: float = 29e-6
+    server_event: float = 60e-6
+    server_batch: float = 520e-6
+    database_event: float = 30e-6
+    database_batch: float = 505e-6
+    client_event: float = 30e-6
     flush: float = 1e-3
     log_bytes: int = 1400
     log_bandwidth: float = 400e6
@@ -45,7 +44,6 @@ class Site:
     """What runs where; with ``shared_cores`` everything, clients too, on one machine of so many cores."""
 
     replicas: int
-    lanes: int = 4
     clients: int = 64
     database_cores: int = 8
     databases: int = 1
@@ -119,9 +117,12 @@ class Item:
 
 
 class Collector:
-    """Handles all that waits, up to a limit, whenever it is free: a lane, or the log of PostgreSQL."""
+    """Begins whenever it is free and something waits: the queue of a process, or the log of PostgreSQL.
 
-    def __init__(self, handle: Callable[[list[Item], Action], None], limit: int) -> None:
+    ``handle`` gets two functions: the first takes all that waits by then, up to a limit, the second ends it.
+    """
+
+    def __init__(self, handle: Callable[[Callable[[], list[Item]], Action], None], limit: int) -> None:
         self._handle, self._limit = handle, limit
         self._waiting: list[Item] = []
         self._idle = True
@@ -132,10 +133,13 @@ class Collector:
             self._next()
 
     def _next(self) -> None:
+        self._idle = not self._waiting
+        if self._waiting:
+            self._handle(self._take, self._next)
+
+    def _take(self) -> list[Item]:
         taken, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-        self._idle = not taken
-        if taken:
-            self._handle(taken, self._next)
+        return taken
 
 
 class Simulation:
@@ -150,15 +154,13 @@ class Simulation:
         self._client_cores = shared or Cores(site.replicas * site.clients)
         self._database_cores = [shared or Cores(site.database_cores) for _ in range(site.databases)]
         self._reset()
-        logs = [Collector(self._flush, site.replicas * site.lanes) for _ in range(site.databases)]
+        logs = [Collector(self._flush, site.replicas) for _ in range(site.databases)]
         for number in range(site.replicas):
             process, database = Cores(1), number % site.databases
-            lanes = [
-                Collector(self._transaction(process, self._database_cores[database], logs[database]), site.batch)
-                for _ in range(site.lanes)
-            ]
+            transact = self._transaction(process, self._database_cores[database], logs[database])
+            queue = Collector(transact, site.batch)
             for _ in range(site.clients):
-                self._clock.after(self._random.random() * 0.01, self._client(process, lanes))
+                self._clock.after(self._random.random() * 0.01, self._client(process, queue))
 
     def run(self, seconds: float = 1.0, warm_up: float = 0.3) -> Result:
         """Simulate; what happens in the warm-up does not count."""
@@ -200,7 +202,7 @@ class Simulation:
         else:
             owner.take(begin)
 
-    def _client(self, process: Cores, lanes: list[Collector]) -> Action:
+    def _client(self, process: Cores, queue: Collector) -> Action:
         def send() -> None:
             self._compute("client", self._costs.client_event, receive, self._client_cores)
 
@@ -211,30 +213,36 @@ class Simulation:
                 self._latencies.append(self._clock.now - begin)
                 send()
 
-            lane = self._random.choice(lanes)
             item = Item(1, answered)
-            self._compute("server", self._costs.server_event, lambda: lane.add(item), self._server_cores, process)
+            self._compute("server", self._costs.server_event, lambda: queue.add(item), self._server_cores, process)
 
         return send
 
-    def _transaction(self, process: Cores, database: Cores, log: Collector) -> Callable[[list[Item], Action], None]:
-        def transact(items: list[Item], then: Action) -> None:
-            def committed() -> None:
-                self._batches += 1
-                for item in items:
-                    item.done()
-                then()
+    def _transaction(
+        self, process: Cores, database: Cores, log: Collector
+    ) -> Callable[[Callable[[], list[Item]], Action], None]:
+        costs = self._costs
 
-            seconds = self._costs.database_batch + self._costs.database_event * len(items)
-            written = Item(len(items), committed)
-            query: Action = lambda: self._compute("database", seconds, lambda: log.add(written), database)  # noqa: E731
-            self._compute("server", self._costs.server_batch, query, self._server_cores, process)
+        def transact(take: Callable[[], list[Item]], then: Action) -> None:
+            def query() -> None:
+                items = take()  # the requests that the process had before it came to this are among them
+                seconds = costs.database_batch + costs.database_event * len(items)
+
+                def committed() -> None:
+                    self._batches += 1
+                    for item in items:
+                        item.done()
+                    then()
+
+                self._compute("database", seconds, lambda: log.add(Item(len(items), committed)), database)
+
+            self._compute("server", costs.server_batch, query, self._server_cores, process)
 
         return transact
 
-    def _flush(self, commits: list[Item], then: Action) -> None:
-        size = sum(commit.events for commit in commits) * self._costs.log_bytes
-        writing = size / self._costs.log_bandwidth
+    def _flush(self, take: Callable[[], list[Item]], then: Action) -> None:
+        commits = take()
+        writing = sum(commit.events for commit in commits) * self._costs.log_bytes / self._costs.log_bandwidth
 
         def done() -> None:
             self._busy["log"] += writing  # the flush itself is shared by however many commit: it is no limit

@@ -142,7 +142,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     (
         "Ledger",
         (
-            Panel("Work waiting in lanes", (value("noetl_lane_queue_depth", "instance, lane"),)),
+            Panel("Work waiting for the lanes", (value("noetl_lane_queue_depth", "instance"),)),
             Panel("Work per transaction", quantiles("noetl_lane_batch_size", of=(0.5, 0.95))),
             Panel("Time of a batch by phase, p95", quantiles("noetl_lane_phase_seconds", by="phase", of=P95), "s"),
             Panel("Time to decide one event", quantiles("noetl_orchestrator_pass_duration_seconds"), "s"),

@@ -57,7 +57,7 @@ ADDITIONAL_FAMILIES = {
     "noetl_build_info": ("version",),
     "noetl_event_loop_lag_seconds": (),
     "noetl_snowflake_clock_backwards_total": (),
-    "noetl_lane_queue_depth": ("lane",),
+    "noetl_lane_queue_depth": (),
     "noetl_lane_batch_size": (),
     "noetl_lane_phase_seconds": ("phase",),
     "noetl_nats_notifications_waiting": (),
