@@ -28,6 +28,11 @@ format:
     .venv/bin/ruff check --fix .
     .venv/bin/ruff format .
 
+# Write the pages and the dashboard that are generated
+generate:
+    {{python}} -m noetl.config.reference > docs/configuration.md
+    {{python}} deploy/grafana/dashboard.py > deploy/grafana/noetl-server.json
+
 # Run the micro-benchmarks; arguments go to pytest
 bench *arguments:
     {{python}} -m pytest benchmarks -q --benchmark-columns=min,median,ops {{arguments}}
