@@ -92,7 +92,7 @@ class Cores:
     """CPUs that are taken and given back, first come first served."""
 
     free: int
-    waiting: deque[Action] = field(default_factory=deque)
+    waiting: deque[Action] = field(default_factory=deque["Action"])
 
     def take(self, go: Action) -> None:
         if self.free:
@@ -269,7 +269,9 @@ def main() -> None:
         if name != "replicas":
             parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     for name, default in vars(Costs()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=int if isinstance(default, int) else float, default=default
+        )
     parser.add_argument("--seconds", type=float, default=1.0)
     chosen = vars(parser.parse_args())
     costs = Costs(**{name: chosen[name] for name in vars(Costs())})
