@@ -52,9 +52,9 @@ async def samples(client: RawClient) -> dict[tuple[str, tuple[tuple[str, str], .
 
 
 async def started(server: ServerProcess) -> int:
-    noetl = NoetlClient(server.url)
-    await noetl.register(HELLO)
-    return int((await noetl.execute("examples/hello")).execution_id)
+    async with NoetlClient(server.url) as noetl:
+        await noetl.catalog.register(HELLO)
+        return (await noetl.executions.start("examples/hello")).execution_id
 
 
 def event(execution_id: int, event_type: str) -> str:
