@@ -2,9 +2,9 @@
 
     python -m benchmarks.large_database --database postgresql://... [--executions 1000000] [--events 100000]
 
-The database gets the newest schema first. Executions are of the last ninety days, of 200 catalog entries (a few of which
-have most of them); one in ten has a parent; nine in a hundred failed or were cancelled; a few run. The last one is the
-long one. Secondary indexes of the log are dropped and built again, which is many times faster than filling them.
+The database gets the newest schema first. Executions are of the last ninety days, of 200 catalog entries (a few of
+which have most of them); one in ten has a parent; nine in a hundred failed or were cancelled; a few run. The last one
+is the long one. Secondary indexes of the log are dropped and built again, which is many times faster than filling them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PREPARE: Final = f"""
         FROM (
             SELECT n, (extract(epoch FROM now() - interval '{DAYS} days') * 1000)::bigint
                 + (n * ({DAYS} * 86400000.0 / $executions))::bigint AS at_ms
-            FROM generate_series(1, $executions) AS n
+            FROM generate_series(1, $executions::bigint) AS n
         ) AS moments
     ) AS computed;
     CREATE INDEX ON planned (n);

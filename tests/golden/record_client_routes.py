@@ -1,52 +1,26 @@
 """Records how a reference server answers about results, variables, forms, SQL, the schema, the system, the dashboard.
 
-Usage: ``python tests/golden/record_client_routes.py http://host:port`` writes
-``tests/golden/client_routes/<group>.json``: a list of ``{"method", "target", "content_type", "body", "answer":
-{"status", "content_type", "allow", "body"}}`` in the order to repeat them. In targets and bodies ``{run}`` stands for a
-number that no other recording has used and ``{ref N}`` for the reference that the Nth stored result got,
-percent-encoded. What differs each time is masked in the answers. ``deviation`` is the status that we answer on purpose,
-with the reason; ``shape`` tells that only members and types of the answer are compared. The recording leaves catalog
-entries and results behind.
+Usage: ``python -m tests.golden.record_client_routes http://host:port`` writes
+``tests/golden/client_routes/<group>.json``: steps (`tests.golden.recording`) in the order to repeat them. ``{run}``
+stands for a number that no other recording has used. The recording leaves catalog entries and results behind.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
-import http.client
-import json
-import re
 import time
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from tests.golden.forms import FORMS, PLAYBOOK
+from tests.golden.recording import Names, call, record, write
+
+if TYPE_CHECKING:
+    from tests.golden.recording import Step
 
 FOLDER = Path(__file__).parent / "client_routes"
-JSON = "application/json"
-
-Step = dict[str, Any]
-
-
-def call(
-    method: str,
-    target: str,
-    body: Any = None,
-    *,
-    content_type: str | None = JSON,
-    deviation: tuple[int, str] | None = None,
-    shape: bool = False,
-) -> Step:
-    """One request; ``body`` is JSON, or a text to send as it is."""
-    built: Step = {"method": method, "target": target}
-    if body is not None:
-        built["body"] = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
-        if content_type is not None:
-            built["content_type"] = content_type
-    if deviation is not None:
-        built["deviation"] = {"status": deviation[0], "reason": deviation[1]}
-    if shape:
-        built["shape"] = True
-    return built
 
 
 def results() -> list[Step]:
@@ -168,164 +142,6 @@ def variables() -> list[Step]:
         call("DELETE", f"{base}/d"),
         call("DELETE", f"{base}/d"),
     ]  # fmt: skip
-
-
-PLAYBOOK = """apiVersion: noetl.io/v2
-kind: Playbook
-metadata:
-  name: {name}
-  path: golden/forms/{{run}}/{name}
-"""
-
-FORMS = {
-    "kinds": """  description: |
-    Some **help**
-  exposed_in_ui: true
-workload:
-  i: 5
-  big: 18446744073709551615
-  hex: 0x1f
-  f: 1.50
-  nan: .nan
-  inf: -.inf
-  b: true
-  yes_text: yes
-  n: null
-  tilde: ~
-  empty:
-  s: text
-  quoted: "5"
-  folded: >
-    a
-    b
-  list: [1, 2.0, {a: b}]
-  nested:
-    x: 1
-    deeper: {y: [1], z: null}
-  empty_map: {}
-  date: 2026-01-01
-  octal: 010
-  tagged: !foo bar
-  tagged_int: !foo 5
-  tagged_float: !foo 1.5
-  tagged_null: !foo ~
-  tagged_bool: !foo true
-  tagged_list: !foo [1]
-  tagged_map: !foo {a: 1}
-  odd_keys: {1: a, true: b, 1.5: c}
-  no_json: {~: 1}
-  5: five
-  true: yes
-  1.5: float
-  ~: nothing
-  1e16: large
-  [1, 2]: list key
-  ? {a: 1}
-  : map key
-""",
-    "directives": """workload:
-  lvl: info # ui:enum=[a, 'b', "c",, d ]
-  d9: true # ui:enum=[true,false]
-  d: a # ui:description=Some help # ui:secret
-  e: 1 # ui:description=a#b
-  pw4: x # ui: secret
-  d12: a# ui:secret
-  url: http://x/#ui:secret
-  in_quotes: "a # ui:secret"
-  one: a # ui:enum
-  two: a # ui:enum=[a
-  three: a # ui:enum=[]
-  four: {a: 1} # ui:enum=[a, b]
-  cred: c # ui:credential='pg-*'
-  cred_empty: c # ui:credential=
-  cred_twice: c # ui:credential=a # ui:credential=b
-  description_empty: c # ui:description=''
-  upper: c # ui:Secret
-  longer: c # ui:secretx
-  unknown: c # ui:other=5
-  spaced: c #   ui:secret   =   ignored
-  secret_value: c # ui:secret=false
-  "quoted_key": c # ui:secret
-  9digit: c # ui:secret
-  dash-ed_key: c # ui:secret
-  über: c # ui:secret
-  key : c # ui:secret
-  # c1: x # ui:secret
-  nested: # ui:description=outer
-    inner: 1 # ui:secret
-  quote_one: c # ui:enum='
-  quote_mixed: c # ui:enum='a"
-  tail: c # ui:enum=[a,b] x
-  empties: c # ui:enum=['',"", ,' ',a]
-  description_last_empty: c # ui:description=a # ui:description=
-  two_directives: c # ui:other # ui:credential="x y" ui:description=inside
-  negative: -0
-""",
-    "comment_first": """workload:
-    # deeper
-  a: 1 # ui:secret
-""",
-    "comment_same": """workload:
-  # same indent
-  a: 1 # ui:secret
-# column 0
-  b: 2 # ui:secret
-""",
-    "nested_workload": """workload:
-  a: 1
-  other: 2
-step:
-  workload:
-    a: x # ui:secret
-    other: y # ui:enum=[q]
-""",
-    "replaced": """workload:
-  a: 1 # ui:secret
-other:
-  workload:
-    a: x # ui:description=later
-    a2: x
-""",
-    "nothing_known": """workload:
-  a: 1 # ui:secret
-other:
-  workload:
-    a: x # ui:unknown
-""",
-    "bare_later": """workload:
-  a: 1 # ui:secret
-other:
-  workload:
-    a: x
-""",
-    "deep_blocks": """  workload:
-    x: 1
-  \tworkload:
-workload:
-
-  a: 1 # ui:secret
-
-   b: 2
-  workload: # ui:secret
-    c: 1 # ui:secret
-""",
-    "one_space": """workload:
- a: 1 # ui:secret
-""",
-    "flow": """workload: {a: 1, b: two} # ui:secret
-""",
-    "list_workload": """workload: [1]
-""",
-    "tagged_workload": """workload: !x {a: 1}
-""",
-    "no_workload": """  exposed_in_ui: yes
-  description: 5
-""",
-    "quoted_exposed": """  exposed_in_ui: "true"
-  description: [a]
-workload:
-""",
-}
 
 
 def ui_schema() -> list[Step]:
@@ -460,67 +276,12 @@ GROUPS = {
 }
 
 
-def mask(text: str, run: int) -> str:
-    """An answer without what differs each time."""
-    text = text.replace(str(run), "{run}")
-    text = re.sub(r'("ref":"noetl://[^"]*/)\d+"', r'\1<id>"', text)
-    text = re.sub(r'"catalog_id":"\d+"', '"catalog_id":"<id>"', text)
-    return re.sub(r'"(created_at|accessed_at|generated_at)":"\d{4}-[^"]*Z"', r'"\1":"<moment>"', text)
-
-
-def filled(text: str, run: int, references: list[str]) -> str:
-    """A target or body with its placeholders replaced."""
-    text = text.replace("{run}", str(run))
-    return re.sub(r"\{ref (\d+)\}", lambda found: quote(references[int(found[1]) - 1], safe=""), text)
-
-
-def reference_in(body: str) -> str | None:
-    """The reference that an answer tells, if any."""
-    found = re.search(r'"ref":"(noetl://[^"]*)"', body)
-    return None if found is None else json.loads(f'"{found[1]}"')
-
-
-def ask(host: str, port: int, step: Step, run: int, references: list[str]) -> Step:
-    connection = http.client.HTTPConnection(host, port, timeout=60)
-    body = filled(step["body"], run, references).encode() if "body" in step else None
-    target = filled(step["target"], run, references)
-    connection.putrequest(step["method"], target, skip_accept_encoding=True)
-    if "content_type" in step:
-        connection.putheader("content-type", step["content_type"])
-    if body is not None:
-        connection.putheader("content-length", str(len(body)))
-    try:
-        connection.endheaders(body)
-        response = connection.getresponse()
-        text = response.read().decode()
-    except http.client.RemoteDisconnected:
-        return {"status": 0}
-    finally:
-        connection.close()
-    if (reference := reference_in(text)) is not None:
-        references.append(reference)
-    return {
-        "status": response.status,
-        "content_type": response.getheader("content-type"),
-        "allow": response.getheader("allow"),
-        "body": mask(text, run),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
-    address = urlsplit(parser.parse_args().url)
-    FOLDER.mkdir(exist_ok=True)
+    url = parser.parse_args().url
     run = time.time_ns()
-    for name, group in GROUPS.items():
-        references: list[str] = []
-        steps = [
-            {**step, "answer": ask(address.hostname or "", address.port or 80, step, run, references)}
-            for step in group()
-        ]
-        lines = ",\n".join(json.dumps(step, ensure_ascii=False) for step in steps)
-        (FOLDER / f"{name}.json").write_text(f"[\n{lines}\n]\n")
+    write(FOLDER, {name: record(url, group(), Names(run=run)) for name, group in GROUPS.items()})
 
 
 if __name__ == "__main__":

@@ -1,48 +1,28 @@
 """Records how a reference server answers malformed, misdirected and refused requests.
 
-Usage: ``python tests/golden/record_http.py http://host:port`` writes ``tests/golden/http/<group>.json``: a list of
-``{"method", "target", "content_type", "body", "answer": {"status", "content_type", "allow", "body"}}``. No request
-here changes anything on the server. ``deviation`` is the status that we answer on purpose, with the reason.
+Usage: ``python -m tests.golden.record_http http://host:port`` writes ``tests/golden/http/<group>.json``, steps as in
+`tests.golden.recording`. No request here changes anything on the server.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
-import json
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
+
+from tests.golden.recording import JSON, Names, call, record, write
+
+if TYPE_CHECKING:
+    from tests.golden.recording import Step
 
 FOLDER = Path(__file__).parent / "http"
-JSON = "application/json"
-
-Case = dict[str, Any]
 
 
-def case(
-    method: str,
-    target: str,
-    body: str | None = None,
-    content_type: str | None = JSON,
-    deviation: tuple[int, str] | None = None,
-) -> Case:
-    """One request; ``content_type`` applies to requests with a body."""
-    built: Case = {"method": method, "target": target}
-    if body is not None:
-        built["body"] = body
-        if content_type is not None:
-            built["content_type"] = content_type
-    if deviation is not None:
-        built["deviation"] = {"status": deviation[0], "reason": deviation[1]}
-    return built
+def post(target: str, *bodies: str) -> list[Step]:
+    return [call("POST", target, body) for body in bodies]
 
 
-def post(target: str, *bodies: str) -> list[Case]:
-    return [case("POST", target, body) for body in bodies]
-
-
-def conventions() -> list[Case]:
+def conventions() -> list[Step]:
     targets = [
         "/", "/nope", "/health/", "//health", "/Health", "/healt%68", "/api/execute/", "/api/commands/",
         "/api/commands", "/api/commands/1/", "/api/commands/1/claim/", "/api/commands/1/other", "/api/events/",
@@ -61,18 +41,20 @@ def conventions() -> list[Case]:
         "%zz", "1%00", "+1", "-1", "007", "%31", "9223372036854775807",
     ]  # fmt: skip
     return [
-        *(case("GET", target) for target in targets),
-        *(case(method, target) for method, target in wrong_methods),
-        *(case("GET", f"/api/commands/{text}") for text in ids),
-        *(case("POST", f"/api/commands/{text}/claim", "{") for text in ("abc", "%ff", "", "1")),
+        *(call("GET", target) for target in targets),
+        *(call(method, target) for method, target in wrong_methods),
+        *(call("GET", f"/api/commands/{text}") for text in ids),
+        *(call("POST", f"/api/commands/{text}/claim", "{") for text in ("abc", "%ff", "", "1")),
     ]
 
 
-def content_types() -> list[Case]:
+def content_types() -> list[Step]:
     strict = (400, "what is not JSON is told before a wrong shape, also behind and inside what nobody reads")
     hidden = {"{} {}", '{"a":"\\ud800"}', '{"a":1e400}'}
     return [
-        case("POST", target, body, content_type, strict if body in hidden else None)
+        call(
+            "POST", target, body, content_type=content_type, deviation=strict if body in hidden else None
+        )
         for target in ("/api/execute", "/api/events", "/api/commands/1/claim", "/api/worker/pool/register")
         for body, content_type in (
             ("{}", None), ("{}", "text/plain"), ("{}", "application/jsonp"), ("{}", "application/json; charset=utf-8"),
@@ -83,7 +65,7 @@ def content_types() -> list[Case]:
     ]  # fmt: skip
 
 
-def events() -> list[Case]:
+def events() -> list[Step]:
     base = '{"execution_id":5,"step":"a","event_type":"x",%s}'
     unknown = (404, "an execution without events is not found (the reference cannot fill catalog_id: 500)")
     refused = [
@@ -112,12 +94,12 @@ def events() -> list[Case]:
     ]  # fmt: skip
     return [
         *post("/api/events", *refused),
-        *(case("POST", "/api/events", body, deviation=unknown) for body in accepted),
+        *(call("POST", "/api/events", body, deviation=unknown) for body in accepted),
         *post("/api/events/batch", *batch),
     ]
 
 
-def execute() -> list[Case]:
+def execute() -> list[Step]:
     lenient = (404, "digit strings, a null payload and a version are understood")
     return [
         *post(
@@ -129,7 +111,7 @@ def execute() -> list[Case]:
             '{"path":"no/such/path","parent_execution_id":1.5}', "null", '{"path":""}', '{"path":"/no/such/path"}',
         ),
         *(
-            case("POST", "/api/execute", body, deviation=lenient)
+            call("POST", "/api/execute", body, deviation=lenient)
             for body in (
                 '{"catalog_id":"1"}', '{"path":"no/such/path","payload":null}',
                 '{"path":"no/such/path","parent_execution_id":"5"}',
@@ -138,14 +120,14 @@ def execute() -> list[Case]:
     ]  # fmt: skip
 
 
-def claims() -> list[Case]:
+def claims() -> list[Step]:
     return post(
         "/api/commands/1/claim",
         "{}", '{"worker_id":null}', '{"worker_id":5}', '{"worker_id":"a","worker_id":"b"}', '{"worker_id":"a"}', "null",
     )  # fmt: skip
 
 
-def registry() -> list[Case]:
+def registry() -> list[Step]:
     return [
         *post(
             "/api/worker/pool/register",
@@ -156,7 +138,7 @@ def registry() -> list[Case]:
         ),
         *post("/api/worker/pool/heartbeat", "{}", '{"name":null}', '{"name":"w","kind":"a","component_type":"b"}'),
         *(
-            case("GET", f"/api/runtime/shard-info?{query}")
+            call("GET", f"/api/runtime/shard-info?{query}")
             for query in (
                 "", "execution_id=1", "shard_count=2", "shard_count=x", "execution_id=x&shard_count=-1",
                 "execution_id=1&shard_count=4294967296", "execution_id=1&shard_count=", "execution_id=1&shard_count",
@@ -182,38 +164,11 @@ GROUPS = {
 }
 
 
-def ask(host: str, port: int, request: Case) -> dict[str, Any]:
-    """Send one request as it is and keep what of the answer is compared."""
-    connection = http.client.HTTPConnection(host, port, timeout=30)
-    body = request["body"].encode() if "body" in request else None
-    connection.putrequest(request["method"], request["target"], skip_accept_encoding=True)
-    if "content_type" in request:
-        connection.putheader("content-type", request["content_type"])
-    if body is not None:
-        connection.putheader("content-length", str(len(body)))
-    connection.endheaders(body)
-    response = connection.getresponse()
-    text = response.read().decode()
-    connection.close()
-    return {
-        "status": response.status,
-        "content_type": response.getheader("content-type"),
-        "allow": response.getheader("allow"),
-        "body": text,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
-    address = urlsplit(parser.parse_args().url)
-    FOLDER.mkdir(exist_ok=True)
-    for name, cases in GROUPS.items():
-        recorded = [
-            {**request, "answer": ask(address.hostname or "", address.port or 80, request)} for request in cases()
-        ]
-        lines = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in recorded)
-        (FOLDER / f"{name}.json").write_text(f"[\n{lines}\n]\n")
+    url = parser.parse_args().url
+    write(FOLDER, {name: record(url, group(), Names()) for name, group in GROUPS.items()})
 
 
 if __name__ == "__main__":

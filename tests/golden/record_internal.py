@@ -1,23 +1,21 @@
 """Records how a reference server answers on `/api/internal/*`: refusals, the outbox, the projection of events.
 
-Usage: ``python tests/golden/record_internal.py http://host:port --token TOKEN --database DSN`` writes
-``tests/golden/internal/<scenario>.json``: ``{"prepare", "steps", "clean"}``. A step is a request with its ``answer``
-(status, content type, body) or a query with its ``rows``. ``prepare`` and ``clean`` are SQL for the server's database;
-all rows are under ids that no server mints. ``{token}`` in ``authorization`` stands for the token. ``deviation`` is
-what we answer on purpose, with the reason; its ``body`` (parsed JSON) is absent where only the status is fixed.
+Usage: ``python -m tests.golden.record_internal http://host:port --token TOKEN --database DSN`` writes
+``tests/golden/internal/<scenario>.json`` (`tests.golden.scenario`). ``{token}`` stands for the token.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import http.client
 import json
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-import asyncpg
+from tests.golden import recording
+from tests.golden.scenario import main, query, scenario
+
+if TYPE_CHECKING:
+    from tests.golden.recording import Deviation, Step
+    from tests.golden.scenario import Scenario
 
 FOLDER = Path(__file__).parent / "internal"
 BEARER = "Bearer {token}"
@@ -29,8 +27,6 @@ EXECUTION_ID = 77_000_000_000_001
 OTHER_EXECUTION_ID = 77_000_000_000_002
 ROW = 9_100_000_000
 
-Step = dict[str, Any]
-
 
 def call(
     target: str,
@@ -38,25 +34,10 @@ def call(
     *,
     method: str = "POST",
     authorization: str | None = BEARER,
-    deviation: tuple[int, Any, str] | None = None,
+    deviation: Deviation | None = None,
 ) -> Step:
-    """One request; ``deviation`` is our status, our body (None: any) and the reason."""
-    built: Step = {"method": method, "target": target}
-    if body is not None:
-        built["body"] = body
-    if authorization is not None:
-        built["authorization"] = authorization
-    if deviation is not None:
-        status, expected, reason = deviation
-        built["deviation"] = {"status": status, "reason": reason}
-        if expected is not None:
-            built["deviation"]["body"] = expected
-    return built
-
-
-def query(text: str) -> Step:
-    """Look at the database."""
-    return {"sql": f"SELECT coalesce(json_agg(to_json(seen)), '[]')::text FROM ({text}) AS seen"}
+    """One request with the token."""
+    return recording.call(method, target, body, authorization=authorization, deviation=deviation)
 
 
 def authentication() -> list[Step]:
@@ -82,11 +63,11 @@ def authentication() -> list[Step]:
 
 
 def outbox_refusals() -> list[Step]:
-    no_array = (422, None, "an array is not taken for an object")
-    wrap = (200, {"marked": False, "available_at_in": 1}, "no overflow; a row that does not exist is not marked")
+    no_array = (422, "an array is not taken for an object")
+    wrap = (200, "no overflow; a row that does not exist is not marked", {"marked": False, "available_at_in": 1})
 
-    def unknown(delay: int) -> tuple[int, Any, str]:
-        return (200, {"marked": False, "available_at_in": delay}, "a row that does not exist is not marked")
+    def unknown(delay: int) -> Deviation:
+        return (200, "a row that does not exist is not marked", {"marked": False, "available_at_in": delay})
 
     failed = '{"outbox_id":1,"error":"x"%s}'
     return [
@@ -126,8 +107,8 @@ def outbox_refusals() -> list[Step]:
 
 
 def projection_refusals() -> list[Step]:
-    lookup = (422, None, "the catalog id is looked up, and an event without one is named")
-    named = (422, None, "an event that cannot be stored is named")
+    lookup = (422, "the catalog id is looked up, and an event without one is named")
+    named = (422, "an event that cannot be stored is named")
     syntactic = [
         "", "{}", '{"events":[]}', '{"events":null}', '{"events":{}}', '{"events":[5]}', '{"events":[{}]}',
     ]  # fmt: skip
@@ -155,8 +136,8 @@ def projection_refusals() -> list[Step]:
 
 def callback_refusals() -> list[Step]:
     body = '{"state":"failed","job_name":"j"%s}'
-    wrong_type = (422, None, "null is JSON of a wrong type, not wrong JSON")
-    no_map = (422, None, "a state is a string")
+    wrong_type = (422, "null is JSON of a wrong type, not wrong JSON")
+    no_map = (422, "a state is a string")
     return [
         *(
             call(f"{CALLBACK}/5/a", text)
@@ -178,7 +159,7 @@ def callback_refusals() -> list[Step]:
     ]  # fmt: skip
 
 
-def outbox() -> Step:
+def outbox() -> Scenario:
     table = "noetl.outbox"
     mine = f"outbox_id > {ROW}"
     state = query(
@@ -187,7 +168,7 @@ def outbox() -> Step:
         " CASE status WHEN 'FAILED' THEN extract(epoch FROM available_at - updated_at)::float END AS pause"
         f" FROM {table} WHERE {mine} ORDER BY outbox_id"
     )
-    kept = (200, {"marked": False, "available_at_in": 1}, "a published row stays published")
+    kept = (200, "a published row stays published", {"marked": False, "available_at_in": 1})
     return {
         "prepare": [
             f"INSERT INTO {table}"
@@ -219,7 +200,7 @@ def outbox() -> Step:
     }
 
 
-def projection() -> Step:
+def projection() -> Scenario:
     full = {
         "event_id": 11, "execution_id": EXECUTION_ID, "catalog_id": str(CATALOG_ID), "parent_event_id": 10,
         "event_type": "call.done", "node_id": "n", "node_name": "step", "node_type": "python", "status": "COMPLETED",
@@ -252,7 +233,7 @@ def projection() -> Step:
             call(
                 PROJECT,
                 json.dumps({"events": [{**minimal, "event_id": 14}, broken]}),
-                deviation=(422, None, "an event that cannot be stored is named"),
+                deviation=(422, "an event that cannot be stored is named"),
             ),
             query(
                 "SELECT execution_id, event_id, catalog_id, parent_event_id, event_type, node_id, node_name, node_type,"
@@ -264,76 +245,13 @@ def projection() -> Step:
     }
 
 
-def only(*groups: list[Step]) -> Step:
-    """A scenario that changes nothing."""
-    return {"prepare": [], "steps": [step for group in groups for step in group], "clean": []}
-
-
 SCENARIOS = {
-    "authentication": lambda: only(authentication()),
-    "refusals": lambda: only(outbox_refusals(), projection_refusals(), callback_refusals()),
+    "authentication": lambda: scenario(authentication()),
+    "refusals": lambda: scenario([*outbox_refusals(), *projection_refusals(), *callback_refusals()]),
     "outbox": outbox,
     "projection": projection,
 }
 
 
-def ask(host: str, port: int, step: Step, token: str) -> dict[str, Any]:
-    """Send one request and keep what of the answer is compared."""
-    connection = http.client.HTTPConnection(host, port, timeout=30)
-    connection.putrequest(step["method"], step["target"], skip_accept_encoding=True)
-    body = step["body"].encode() if "body" in step else None
-    if "authorization" in step:
-        connection.putheader("authorization", step["authorization"].replace("{token}", token).encode())
-    if body is not None:
-        connection.putheader("content-type", "application/json")
-        connection.putheader("content-length", str(len(body)))
-    connection.endheaders(body)
-    response = connection.getresponse()
-    text = response.read().decode()
-    connection.close()
-    if text.startswith('{"rows":['):
-        answer = json.loads(text)
-        answer["rows"].sort(key=lambda row: row["outbox_id"])  # the reference gives them in any order
-        text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
-    return {"status": response.status, "content_type": response.getheader("content-type"), "body": text}
-
-
-async def record(scenario: Step, address: tuple[str, int], token: str, database: Any) -> Step:
-    """Run a scenario against the reference."""
-    for statement in scenario["prepare"]:
-        await database.execute(statement)
-    try:
-        steps: list[Step] = []
-        for step in scenario["steps"]:
-            if "sql" in step:
-                steps.append({**step, "rows": json.loads(await database.fetchval(step["sql"]))})
-            elif "execute" in step:
-                await database.execute(step["execute"])
-                steps.append(step)
-            else:
-                steps.append({**step, "answer": await asyncio.to_thread(ask, *address, step, token)})
-    finally:
-        for statement in scenario["clean"]:
-            await database.execute(statement)
-    return {**scenario, "steps": steps}
-
-
-async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url")
-    parser.add_argument("--token", required=True)
-    parser.add_argument("--database", required=True)
-    given = parser.parse_args()
-    address = urlsplit(given.url)
-    database = await asyncpg.connect(given.database, server_settings={"TimeZone": "UTC"})
-    FOLDER.mkdir(exist_ok=True)
-    try:
-        for name, make in SCENARIOS.items():
-            recorded = await record(make(), (address.hostname or "", address.port or 80), given.token, database)
-            (FOLDER / f"{name}.json").write_text(json.dumps(recorded, ensure_ascii=False, indent=1) + "\n")
-    finally:
-        await database.close()
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    main(FOLDER, SCENARIOS)

@@ -1,25 +1,25 @@
 """Records how a reference server stores and answers credentials and keychain entries.
 
-Usage: ``python tests/golden/record_secrets.py http://host:port --database DSN --key BASE64`` writes
-``tests/golden/secrets/answers.json``, a list of ``{"method", "target", "body", "answer": {"status", "content_type",
-"body"}}`` in the order to repeat them, and ``tests/golden/secrets/rows.json``: the key, and the encrypted columns that
-the reference wrote with the value of each. ``{catalog_id}`` in a target stands for a catalog entry; ids and moments in
-the answers are masked by `mask`. ``deviation`` is the status that we answer on purpose, with the reason. All names
-begin with ``golden-``; what is left at the end is deleted.
+Usage: ``python -m tests.golden.record_secrets http://host:port --database DSN --key BASE64`` writes
+``tests/golden/secrets/answers.json``, steps as in `tests.golden.recording`, and ``tests/golden/secrets/rows.json``: the
+key, and the encrypted columns that the reference wrote with the value of each. ``{catalog_id}`` stands for a catalog
+entry. All names begin with ``golden-``; what is left at the end is deleted.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import http.client
 import json
-import re
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
+
+from tests.golden.recording import Names, call, record, write
+
+if TYPE_CHECKING:
+    from tests.golden.recording import Step
 
 FOLDER = Path(__file__).parent / "secrets"
 CREDENTIALS = "/api/credentials"
@@ -33,25 +33,6 @@ VALUES: dict[str, Any] = {
     "number": -0.5,
     "empty": {},
 }
-
-Step = dict[str, Any]
-
-
-def mask(text: str, catalog_id: int) -> str:
-    """An answer without what differs each time: the catalog id, ids of credentials, moments."""
-    text = text.replace(str(catalog_id), "<catalog>")
-    text = re.sub(r'"id":"[1-9]\d{9,}"', '"id":"<id>"', text)
-    return re.sub(r'"(created_at|updated_at|accessed_at)":"\d{4}-[^"]*Z"', r'"\1":"<moment>"', text)
-
-
-def call(method: str, target: str, body: Any = None, deviation: tuple[int, str] | None = None) -> Step:
-    """One request; ``body`` is JSON, or a text to send as it is."""
-    built: Step = {"method": method, "target": target}
-    if body is not None:
-        built["body"] = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
-    if deviation is not None:
-        built["deviation"] = {"status": deviation[0], "reason": deviation[1]}
-    return built
 
 
 def credential_steps() -> list[Step]:
@@ -104,7 +85,7 @@ def credential_steps() -> list[Step]:
         call("PATCH", CREDENTIALS),
         call("POST", CREDENTIALS, ""),
         call("POST", CREDENTIALS, "null"),
-        call("POST", CREDENTIALS, '["golden-array","t",{}]', array),
+        call("POST", CREDENTIALS, '["golden-array","t",{}]', deviation=array),
         call("POST", CREDENTIALS, '{"name":5,"type":"t","data":1}'),
         call("POST", CREDENTIALS, '{"name":"golden-bad","type":null,"data":1}'),
         call("POST", CREDENTIALS, '{"name":"golden-bad","data":1}'),
@@ -115,7 +96,7 @@ def credential_steps() -> list[Step]:
                 ',"data":1,"name":"x"', ',"data":1e400', ',"data":1} x',
             )
         ),
-        call("POST", CREDENTIALS, '{"name":"golden-\\u0000","type":"t","data":1}', nul),
+        call("POST", CREDENTIALS, '{"name":"golden-\\u0000","type":"t","data":1}', deviation=nul),
         call("GET", f"{CREDENTIALS}/golden-full/sealed"),
         call("GET", f"{CREDENTIALS}/golden-full/sealed?worker_id=golden-nobody"),
         call("GET", f"{CREDENTIALS}/golden-full/sealed?worker_id=golden-nobody&execution_id=x"),
@@ -166,48 +147,30 @@ def keychain_steps() -> list[Step]:
         call("GET", "/api/keychain/catalog/abc"),
         call("GET", f"{KEYCHAIN}/golden?execution_id=x"),
         call("PUT", f"{KEYCHAIN}/golden"),
-        call("POST", f"{KEYCHAIN}/golden-old", {"data": 1, "expires_in": 8_000_000_000_000}, late),
-        call("DELETE", f"{KEYCHAIN}/golden?scope_type=shared"),
-        call("DELETE", f"{KEYCHAIN}/golden?scope_type=shared"),
+        call("POST", f"{KEYCHAIN}/golden-old", {"data": 1, "expires_in": 8_000_000_000_000}, deviation=late),
     ]  # fmt: skip
 
 
 def closing_steps() -> list[Step]:
     return [
+        call("DELETE", f"{KEYCHAIN}/golden?scope_type=shared"),
+        call("DELETE", f"{KEYCHAIN}/golden?scope_type=shared"),
         call("DELETE", f"{CREDENTIALS}/golden-full"),
         call("DELETE", f"{CREDENTIALS}/golden-full"),
         call("DELETE", f"{CREDENTIALS}/golden-nobody"),
     ]
 
 
-def ask(connection: http.client.HTTPConnection, step: Step, catalog_id: int) -> dict[str, Any]:
-    body = step.get("body")
-    headers = {} if body is None else {"content-type": "application/json"}
-    target = step["target"].replace("{catalog_id}", str(catalog_id))
-    connection.request(step["method"], target, None if body is None else body.encode(), headers)
-    response = connection.getresponse()
-    text = response.read().decode()
-    return {
-        "status": response.status,
-        "content_type": response.getheader("content-type"),
-        "body": mask(text, catalog_id),
-    }
-
-
-async def record(url: str, database: str, key: str) -> None:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
+async def record_all(url: str, database: str, key: str) -> None:
     store: Any = await asyncpg.connect(database)
     try:
-        catalog_id: int = await store.fetchval("SELECT catalog_id FROM noetl.catalog ORDER BY catalog_id LIMIT 1")
-        steps = [*credential_steps(), *keychain_steps(), *closing_steps()]
-        rows: list[dict[str, Any]] = []
-        for step in steps:
-            if step["method"] == "DELETE" and not rows:
-                rows = await stored_rows(store)
-            step["answer"] = ask(connection, step, catalog_id)
-        write("answers.json", steps)
-        write("rows.json", {"key": key, "rows": rows})
+        names = Names(
+            catalog_id=await store.fetchval("SELECT catalog_id FROM noetl.catalog ORDER BY catalog_id LIMIT 1")
+        )
+        steps = record(url, [*credential_steps(), *keychain_steps()], names)
+        rows = {"key": key, "rows": await stored_rows(store)}
+        write(FOLDER, {"answers": [*steps, *record(url, closing_steps(), names)]})
+        (FOLDER / "rows.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     finally:
         await store.execute("DELETE FROM noetl.credential WHERE name LIKE 'golden-%'")
         await store.execute("DELETE FROM noetl.keychain WHERE keychain_name LIKE 'golden%'")
@@ -229,15 +192,10 @@ async def stored_rows(store: Any) -> list[dict[str, Any]]:
     return [*rows, {"table": "keychain", "stored": entry, "value": {"a": "é", "b": 1}}]
 
 
-def write(name: str, content: Any) -> None:
-    FOLDER.mkdir(exist_ok=True)
-    (FOLDER / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("--database", required=True)
     parser.add_argument("--key", required=True, help="the server's NOETL_ENCRYPTION_KEY; must protect nothing else")
     arguments = parser.parse_args()
-    asyncio.run(record(arguments.url, arguments.database, arguments.key))
+    asyncio.run(record_all(arguments.url, arguments.database, arguments.key))

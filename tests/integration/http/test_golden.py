@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,16 +17,14 @@ from noetl.http.metrics import MetricsRoutes
 from noetl.http.runtime import RuntimeRoutes
 from noetl.store.database import Database, PoolStatistics
 from noetl.store.runtime import RuntimeStore
+from tests.golden.recording import Names
+from tests.integration.http.golden_comparison import ask, compare, recorded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from noetl.ledger.items import CommandView, IncomingEvent, StartedExecution, StartExecution
-    from tests.integration.http.rawhttp import RawClient, Reply, Serve
-
-FOLDER = Path(__file__).parents[2] / "golden" / "http"
-SYNTAX = "Failed to parse the request body as JSON: "
-SHAPE = "Failed to deserialize the JSON body into the target type: "
+    from tests.integration.http.rawhttp import RawClient, Serve
 
 
 class EmptyLedger:
@@ -77,37 +72,14 @@ async def client(serve: Serve, migrated_database_url: str) -> AsyncIterator[RawC
     await database.close()
 
 
-def recorded() -> list[Any]:
-    return [
-        pytest.param(entry, id=f"{file.stem}-{index}-{entry['method']} {entry['target']} {entry.get('body', '')}"[:90])
-        for file in sorted(FOLDER.glob("*.json"))
-        for index, entry in enumerate(json.loads(file.read_text()))
-    ]
-
-
-@pytest.mark.parametrize("entry", recorded())
-async def test_answer_is_that_of_the_reference(client: RawClient, entry: dict[str, Any]) -> None:
-    headers = [("content-type", entry["content_type"])] if "content_type" in entry else []
-    reply = await client.request(entry["method"], entry["target"], entry.get("body"), headers)
-    answer = entry["answer"]
-    if "deviation" in entry:
-        assert reply.status == entry["deviation"]["status"], reply.text
-        return
-    assert (reply.status, reply.headers.get("content-type")) == (answer["status"], answer["content_type"]), reply.text
-    assert reply.headers.get("allow") == answer["allow"]
-    assert comparable(reply) == comparable_text(answer["body"])
-
-
-def comparable(reply: Reply) -> str:
-    return comparable_text(reply.text)
-
-
-def comparable_text(text: str) -> str:
-    """The answer's text; of a rejected JSON body the fixed part and the field (spec 10, section 2.4)."""
-    if text.startswith(SYNTAX):
-        return SYNTAX
-    if text.startswith(SHAPE):
-        reason = text.removeprefix(SHAPE)
-        found = re.match(r"(?:[\w.\[\]]+: )?(?:missing|duplicate) field `\w+`", reason)
-        return SHAPE + (found[0] if found else reason.partition(": ")[0])
-    return text
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(step, id=f"{group}-{index}-{step['method']} {step['target']} {step.get('body', '')}"[:90])
+        for group, steps in recorded("http").items()
+        for index, step in enumerate(steps)
+    ],
+)
+async def test_answer_is_that_of_the_reference(client: RawClient, step: dict[str, Any]) -> None:
+    names = Names()
+    compare(await ask(client, step, names), step, names)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.golden.record_secrets import mask
-from tests.integration.http.rawhttp import JSON
+from tests.golden.recording import Names
+from tests.integration.http.golden_comparison import ask, compare, recorded
 from tests.integration.http.secret_application import catalog_entry, local_wallet, secret_application
-from tests.integration.http.test_golden import comparable_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.integration.http.rawhttp import RawClient, Reply, Serve
+    from tests.integration.http.rawhttp import RawClient, Serve
     from tests.integration.http.secret_application import Secrets
 
-FOLDER = Path(__file__).parents[2] / "golden" / "secrets"
-ROWS = json.loads((FOLDER / "rows.json").read_text())
+RECORDED = recorded("secrets")
+ROWS = RECORDED["rows"]
 KEY = base64.b64decode(ROWS["key"])
 CROSS = json.loads((FOLDER / "cross_read.json").read_text())
 
@@ -50,24 +48,9 @@ async def shared_client(shared: Secrets, serve: Serve) -> RawClient:
 
 
 async def test_every_answer_is_the_recorded_one(client: RawClient, secrets: Secrets) -> None:
-    catalog_id = await catalog_entry(secrets.database)
-    for step in json.loads((FOLDER / "answers.json").read_text()):
-        headers = [JSON] if "body" in step else []
-        target = step["target"].replace("{catalog_id}", str(catalog_id))
-        compare(await client.request(step["method"], target, step.get("body"), headers), step, catalog_id)
-
-
-def compare(reply: Reply, step: dict[str, Any], catalog_id: int) -> None:
-    answer = step["answer"]
-    about = f"{step} {reply.status} {reply.text}"
-    if "deviation" in step:
-        assert reply.status == step["deviation"]["status"], about
-    elif answer["status"] == 500:
-        assert reply.status == 500, about
-        assert reply.json["status"] == 500, about
-    else:
-        assert (reply.status, reply.headers.get("content-type")) == (answer["status"], answer["content_type"]), about
-        assert comparable_text(mask(reply.text, catalog_id)) == comparable_text(answer["body"]), about
+    names = Names(catalog_id=await catalog_entry(secrets.database))
+    for step in RECORDED["answers"]:
+        compare(await ask(client, step, names), step, names)
 
 
 async def plant(secrets: Secrets, row: dict[str, Any], catalog_id: int) -> str:
