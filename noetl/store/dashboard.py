@@ -1,10 +1,12 @@
-"""Numbers for the dashboard, from the row that each execution has in ``execution`` (spec 10, section 12, fix 19)."""
+"""Numbers for the dashboard, from the tally of executions by hour and status (spec 10, section 12, fix 19)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+
+from noetl.store.tally import TallyStore
 
 if TYPE_CHECKING:
     from datetime import date
@@ -31,11 +33,12 @@ class Totals(msgspec.Struct):
 
 
 class DashboardStore:
-    """Aggregates over all executions of one database; each is one index-only scan."""
+    """Aggregates over all executions of one database: sums of a row for each hour and status."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         schema = database.quoted_schema
+        tally = TallyStore(database).table
         self.totals_sql: Final = f"""
             SELECT coalesce(sum(executions) FILTER (WHERE status = 'COMPLETED'), 0)::bigint AS completed,
                 coalesce(sum(executions) FILTER (WHERE status = 'FAILED'), 0)::bigint AS failed,
@@ -45,12 +48,13 @@ class DashboardStore:
                 (SELECT count(*) FROM {schema}.catalog WHERE lower(kind) = 'playbook') AS playbooks,
                 (SELECT count(*) FROM {schema}.runtime
                     WHERE kind = 'worker_pool' AND status IN ('ready', 'active')) AS workers
-            FROM (SELECT status, count(*) AS executions FROM {schema}.execution GROUP BY status) AS counted"""
+            FROM {tally} WHERE catalog_id IS NULL"""
         self.trend_sql: Final = f"""
-            SELECT (start_time AT TIME ZONE 'UTC')::date AS day, count(*) AS executions
-            FROM {schema}.execution
-            WHERE start_time >= ((now() AT TIME ZONE 'UTC')::date - {TREND_DAYS - 1})::timestamp AT TIME ZONE 'UTC'
-            GROUP BY day ORDER BY day"""
+            SELECT (since AT TIME ZONE 'UTC')::date AS day, sum(executions)::bigint AS executions
+            FROM {tally}
+            WHERE catalog_id IS NULL
+                AND since >= ((now() AT TIME ZONE 'UTC')::date - {TREND_DAYS - 1})::timestamp AT TIME ZONE 'UTC'
+            GROUP BY day HAVING sum(executions) > 0 ORDER BY day"""
 
     async def totals(self) -> Totals:
         """The present numbers."""

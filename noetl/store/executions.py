@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from noetl.store.outcome import CANCELLED_TYPES, STATUSES, error_text, started_event, terminal_event
+from noetl.store.outcome import CANCELLED_TYPES, STATUSES, started_event
+from noetl.store.progress import ExecutionProgress, progress_sql
 from noetl.store.settlement import SettlementStore
+from noetl.store.tally import TallyStore, jump
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -20,7 +23,12 @@ if TYPE_CHECKING:
 SETTLE_PAUSE_SECONDS: Final = 1.0
 """Lists look for executions of other servers at most this often."""
 EVENT_PAGE_ROWS: Final = 200
+EVENT_COLUMNS: Final = "event_id, event_type, node_name, status, created_at, result, error"
 FEW_CATALOG_IDS: Final = 50
+DEEP_OFFSET: Final = 1_000
+"""Up to here a page is reached by counting rows."""
+STARTED: Final = "coalesce(head.start_time, head.created_at)"
+ORDER: Final = f"{STARTED} DESC NULLS LAST, head.execution_id DESC"
 RECENT_FACTOR: Final = 20
 """A page of executions of many catalog entries is first looked for among this many times as many newest ones."""
 
@@ -40,6 +48,16 @@ class ExecutionRow(msgspec.Struct, gc=False):
     event_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class PageChoice:
+    """What a page of the list is filtered by, and how it is found (`ExecutionStore.page_sql`)."""
+
+    by_catalog: bool = False
+    by_status: bool = False
+    among_recent: bool = False
+    is_deep: bool = False
+
+
 class ExecutionHead(msgspec.Struct, gc=False):
     """What the start event says; ``workload`` is a JSON text."""
 
@@ -49,22 +67,6 @@ class ExecutionHead(msgspec.Struct, gc=False):
     version: int | None
     parent_execution_id: int | None
     workload: str | None
-
-
-class ExecutionProgress(msgspec.Struct, gc=False):
-    """Counters over the log (spec 10, section 6.3); ``started_at`` is None for a log without start event."""
-
-    execution_id: int
-    status: str
-    started_at: datetime | None
-    ended_at: datetime | None
-    error: str | None
-    is_cancelled: bool
-    current_step: str | None
-    completed_steps: list[str]
-    total_steps: int
-    running_steps: int
-    failed_steps: int
 
 
 class EventRow(msgspec.Struct, gc=False):
@@ -90,63 +92,27 @@ class ExecutionStore:
         self._execution = f"{schema}.execution"
         self._event = f"{schema}.event"
         self._catalog = f"{schema}.catalog"
-        self._catalog_ids = f"SELECT catalog_id FROM {self._catalog} WHERE strpos(lower(path), lower($1)) > 0"
+        self._tally = TallyStore(database).table
+        self._matching = f"""
+            SELECT count(*) AS entries,
+                coalesce(array_agg(catalog_id) FILTER (WHERE strpos(lower(path), lower($1)) > 0), '{{}}') AS matching
+            FROM {self._catalog}"""
         self._head = f"""
             SELECT $1::bigint AS execution_id, started.catalog_id, catalog.path, catalog.version,
                 started.parent_execution_id, started.workload
             FROM ({started_event(self._event, "$1")}) AS started
             LEFT JOIN {self._catalog} AS catalog ON catalog.catalog_id = started.catalog_id"""
-        self._progress = f"""
-            SELECT $1::bigint AS execution_id, coalesce(ended.status, 'RUNNING') AS status,
-                started.created_at AS started_at, ended.created_at AS ended_at,
-                coalesce(ended.error, (
-                    SELECT {error_text("failed.")} FROM {self._event} AS failed
-                    WHERE failed.execution_id = $1
-                        AND (failed.error IS NOT NULL OR failed.status IN ('FAILED', 'failed', 'ERROR', 'error'))
-                        AND {error_text("failed.")} IS NOT NULL
-                    ORDER BY failed.event_id DESC LIMIT 1)) AS error,
-                counted.is_cancelled,
-                (SELECT entered.node_name FROM {self._event} AS entered
-                    WHERE entered.execution_id = $1 AND entered.event_type IN ('step.enter', 'command.started')
-                        AND entered.node_name IS NOT NULL
-                    ORDER BY entered.created_at DESC, entered.event_id DESC LIMIT 1) AS current_step,
-                ARRAY(SELECT left_steps.node_name FROM {self._event} AS left_steps
-                    WHERE left_steps.execution_id = $1 AND left_steps.event_type IN ('step.exit', 'command.completed')
-                        AND left_steps.status IN ('COMPLETED', 'completed', 'success')
-                        AND left_steps.node_name IS NOT NULL
-                    GROUP BY left_steps.node_name
-                    ORDER BY min(left_steps.created_at), min(left_steps.event_id)) AS completed_steps,
-                counted.total_steps, counted.running_steps, counted.failed_steps
-            FROM (
-                SELECT count(*) AS events,
-                    coalesce(bool_or(event_type IN ({CANCELLED_TYPES})), false) AS is_cancelled,
-                    count(DISTINCT node_name) FILTER (WHERE event_type = 'step.enter') AS total_steps,
-                    count(DISTINCT node_name) FILTER (WHERE event_type IN ('command.claimed', 'command.started')
-                        AND status IN ('RUNNING', 'STARTED')) AS running_steps,
-                    count(DISTINCT node_name) FILTER (WHERE status = 'FAILED') AS failed_steps
-                FROM {self._event} WHERE execution_id = $1
-            ) AS counted
-            LEFT JOIN ({started_event(self._event, "$1")}) AS started ON true
-            LEFT JOIN ({terminal_event(self._event, "$1")}) AS ended ON true
-            WHERE counted.events > 0"""
+        self._progress = progress_sql(self._event)
         self._is_cancelled = f"""
             SELECT EXISTS (SELECT FROM {self._event}
                 WHERE execution_id = $1 AND event_type IN ({CANCELLED_TYPES}))"""
-        event_columns = "event_id, event_type, node_name, status, created_at, result, error"
         self._event_order = f"SELECT event_id FROM {self._event} WHERE execution_id = $1 ORDER BY created_at, event_id"
         self._events = f"""
-            SELECT {event_columns}
+            SELECT {EVENT_COLUMNS}
             FROM unnest($2::bigint[]) WITH ORDINALITY AS wanted (event_id, place)
             JOIN {self._event} USING (event_id)
             WHERE execution_id = $1
             ORDER BY place"""
-        filtered = """
-            WHERE execution_id = $1 AND ($2::bigint IS NULL OR event_id > $2)
-                AND ($3::text IS NULL OR event_type = $3)"""
-        self._count_events = f"SELECT count(*) FROM {self._event} {filtered}"
-        self._event_page = f"""
-            SELECT {event_columns} FROM {self._event} {filtered}
-            ORDER BY event_id DESC LIMIT $4 OFFSET $5"""
         self._descendants = f"""
             WITH RECURSIVE family AS (
                 SELECT execution_id, end_time FROM {self._execution} WHERE parent_execution_id = $1
@@ -174,65 +140,78 @@ class ExecutionStore:
         if limit == 0 or (status is not None and status not in STATUSES):
             return []
         await self._settle_recent()
-        catalog_ids: list[int] | None = None
-        if path is not None:
-            records = await self._database.fetch(self._catalog_ids, path)
-            catalog_ids = [record["catalog_id"] for record in records]
-        if catalog_id is not None:
-            catalog_ids = [catalog_id] if catalog_ids is None or catalog_id in catalog_ids else []
+        catalog_ids = None if path is None and catalog_id is None else await self._catalog_entries(catalog_id, path)
         if catalog_ids == []:
             return []
         arguments = [limit, offset, *(value for value in (catalog_ids, status) if value is not None)]
-        by_status = status is not None
-        records: list[Record] = []
-        if catalog_ids is not None and len(catalog_ids) > FEW_CATALOG_IDS:
-            sql = self.page_sql(by_catalog=True, by_status=by_status, among_recent=True)
-            records = await self._database.fetch(sql, *arguments)
-        if len(records) < limit:
-            sql = self.page_sql(by_catalog=catalog_ids is not None, by_status=by_status)
-            records = await self._database.fetch(sql, *arguments)
+        choice = PageChoice(by_status=status is not None, is_deep=offset >= DEEP_OFFSET)
+        if catalog_ids is None:
+            records = await self._database.fetch(self.page_sql(choice), *arguments)
+        else:
+            records = []
+            choice = replace(choice, by_catalog=True)
+            if len(catalog_ids) > FEW_CATALOG_IDS:
+                records = await self._database.fetch(self.page_sql(replace(choice, among_recent=True)), *arguments)
+            if len(records) < limit:
+                records = await self._database.fetch(self.page_sql(choice), *arguments)
         return [ExecutionRow(**record) for record in records]
 
-    def page_sql(self, *, by_catalog: bool, by_status: bool, among_recent: bool = False) -> str:
+    async def _catalog_entries(self, catalog_id: int | None, path: str | None) -> list[int] | None:
+        """Ids of the entries that match both; None when all entries of the catalog do."""
+        if path is None:
+            return [] if catalog_id is None else [catalog_id]
+        record = await self._database.fetchrow(self._matching, path)
+        assert record is not None
+        matching: list[int] = record["matching"]
+        if catalog_id is not None:
+            return [catalog_id] if catalog_id in matching else []
+        return None if len(matching) == record["entries"] else matching
+
+    def page_sql(self, choice: PageChoice) -> str:
         """The statement of `page`: ``$1`` limit, ``$2`` offset, then ids and status as far as they are filtered by.
 
         Each combination has an index in the order of the list. Several catalog ids are several such lists, of which
         the first ``limit + offset`` are merged; that is why they are joined laterally instead of compared with ANY.
         Where that is much (many ids), ``among_recent`` is tried first: a full page from there is the right one.
+        A deep page begins at the place that the tally tells, not at the newest execution.
         """
-        status = f" AND head.status = ${4 if by_catalog else 3}" if by_status else ""
-        order = "coalesce(head.start_time, head.created_at) DESC NULLS LAST, head.execution_id DESC"
-        condition = ""
-        if among_recent:
+        status = f"${4 if choice.by_catalog else 3}" if choice.by_status else None
+        condition = "true" if status is None else f"head.status = {status}"
+        prelude, rest = "", "$2::bigint"
+        if choice.is_deep:
+            place = jump(self._tally, by_catalog=choice.by_catalog, status=status)
+            prelude, rest = f"WITH jump AS MATERIALIZED ({place})", "(SELECT rest FROM jump)"
+            condition += f" AND {STARTED} < (SELECT below FROM jump)"
+        outer = ""
+        if choice.among_recent:
             source = f"""(
                 SELECT * FROM {self._execution} AS head
-                WHERE true{status} ORDER BY {order} LIMIT ($1::bigint + $2::bigint) * {RECENT_FACTOR}
+                WHERE {condition} ORDER BY {ORDER} LIMIT ($1::bigint + {rest}) * {RECENT_FACTOR}
             ) AS head"""
-            condition = "WHERE head.catalog_id = ANY ($3::bigint[])"
-        elif by_catalog:
+            outer = "WHERE head.catalog_id = ANY ($3::bigint[])"
+        elif choice.by_catalog:
             source = f"""
                 unnest($3::bigint[]) AS wanted (catalog_id)
                 CROSS JOIN LATERAL (
                     SELECT * FROM {self._execution} AS head
-                    WHERE head.catalog_id = wanted.catalog_id{status}
-                    ORDER BY {order} LIMIT $1::bigint + $2::bigint
+                    WHERE head.catalog_id = wanted.catalog_id AND {condition}
+                    ORDER BY {ORDER} LIMIT $1::bigint + {rest}
                 ) AS head"""
         else:
             source = f"{self._execution} AS head"
-            condition = f"WHERE true{status}"
+            outer = f"WHERE {condition}"
         return f"""
+            {prelude}
             SELECT head.execution_id, head.catalog_id, catalog.path, catalog.version, head.status,
-                coalesce(head.start_time, head.created_at) AS started_at, head.end_time AS ended_at,
-                head.parent_execution_id, head.error, counted.event_count
-            FROM (
-                SELECT head.* FROM {source} {condition} ORDER BY {order} LIMIT $1::bigint OFFSET $2::bigint
-            ) AS head
+                {STARTED} AS started_at, head.end_time AS ended_at, head.parent_execution_id, head.error,
+                counted.event_count
+            FROM (SELECT head.* FROM {source} {outer} ORDER BY {ORDER} LIMIT $1::bigint OFFSET {rest}) AS head
             LEFT JOIN {self._catalog} AS catalog ON catalog.catalog_id = head.catalog_id
             CROSS JOIN LATERAL (
                 SELECT count(*) AS event_count FROM {self._event} AS event
                 WHERE event.execution_id = head.execution_id
             ) AS counted
-            ORDER BY {order}"""
+            ORDER BY {ORDER}"""
 
     async def head(self, execution_id: int) -> ExecutionHead | None:
         """What started an execution; None when it has no start event."""
@@ -263,10 +242,32 @@ class ExecutionStore:
         self, execution_id: int, *, since_event_id: int | None, event_type: str | None, limit: int, offset: int
     ) -> tuple[int, list[EventRow]]:
         """Number of matching events, and one page of them, highest id first (spec 10, fix 16)."""
+        given = {"event_id >": since_event_id, "event_type =": event_type}
+        filters = {name: value for name, value in given.items() if value is not None}
+        total_sql, page_sql = self.event_page_sql(*filters)
+        arguments = [execution_id, *filters.values()]
         async with self._database.transaction(readonly=True) as connection:
-            total = await connection.fetchval(self._count_events, execution_id, since_event_id, event_type)
-            records = await connection.fetch(self._event_page, execution_id, since_event_id, event_type, limit, offset)
+            total = await connection.fetchval(total_sql, *arguments)
+            records = await connection.fetch(page_sql, *arguments, limit, offset)
         return int(total), _events(records)
+
+    def event_page_sql(self, *filters: str) -> tuple[str, str]:
+        """The two statements of `event_page`; a filter is a column and an operator, its value ``$2`` and so on.
+
+        Rows that are skipped are read from an index alone.
+        """
+        conditions = "".join(f" AND {name} ${number}" for number, name in enumerate(filters, 2))
+        matching = f"FROM {self._event} WHERE execution_id = $1{conditions}"
+        limit, offset = f"${len(filters) + 2}::bigint", f"${len(filters) + 3}::bigint"
+        return (
+            f"SELECT count(*) {matching}",
+            f"""
+            SELECT {EVENT_COLUMNS}
+            FROM (SELECT event_id {matching} ORDER BY event_id DESC LIMIT {limit} OFFSET {offset}) AS wanted
+            JOIN {self._event} USING (event_id)
+            WHERE execution_id = $1
+            ORDER BY event_id DESC""",
+        )
 
     async def unfinished_descendants(self, execution_id: int) -> list[int]:
         """Executions that this one started, directly or not, and that have not ended, by id."""

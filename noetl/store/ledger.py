@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 
+from noetl.engine.events import START, TERMINAL
 from noetl.errors import DatabaseError, DatabaseUnavailableError
 from noetl.store.database import ConnectionLostError, hide_row, translate
 
@@ -23,15 +24,18 @@ _EVENT_TYPES: Final = (
     " text[], text[], text[], text[], bigint[], integer[]"
 ).split(", ")
 _UPDATE_TYPES: Final = "bigint[], bigint[], text[], text[], timestamptz[], text[], bigint[], integer[]".split(", ")
+LIFE: Final = START | TERMINAL
 _KEY_TYPES: Final = ["text[]", "bigint[]", "integer[]"]
 
 
 class BatchRows:
     """The rows of one batch, collected in the order in which they are written."""
 
-    __slots__ = ("events", "keys", "updates", "witness")
+    __slots__ = ("events", "has_life", "keys", "updates", "witness")
 
     def __init__(self) -> None:
+        self.has_life = False
+        """Whether an execution begins or ends."""
         self.events: list[tuple[Any, ...]] = []
         self.updates: list[tuple[Any, ...]] = []
         self.keys: list[tuple[str, int, int]] = []
@@ -62,6 +66,7 @@ class BatchRows:
         iteration_index: int | None = None,
     ) -> None:
         """Add one event; ``command_row_id`` also makes its row in ``noetl.command``. JSON columns are texts."""
+        self.has_life = self.has_life or event_type in LIFE
         self.events.append(
             (
                 execution_id,
@@ -199,7 +204,9 @@ class LedgerStore:
     def __init__(self, schema: str) -> None:
         types = ["bigint[]", "bigint[]", *_EVENT_TYPES, *_UPDATE_TYPES, *_KEY_TYPES]
         arguments = ", ".join(f"${number}::{kind}" for number, kind in enumerate(types, 1))
-        self._append = f"SELECT execution_id, log_position, is_stale FROM {schema}.ledger_append_1({arguments})"
+        append = "SELECT execution_id, log_position, is_stale FROM {schema}.ledger_append_{variant}({arguments})"
+        self._append = append.format(schema=schema, variant=1, arguments=arguments)
+        self._append_life = append.format(schema=schema, variant=2, arguments=arguments)
         self._bound = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '15s'"
         self._lock = "SELECT pg_advisory_xact_lock(held.id) FROM unnest($1::bigint[]) AS held(id)"
         self._find_key = (
@@ -220,7 +227,7 @@ class LedgerStore:
             *_columns(rows.updates, len(_UPDATE_TYPES)),
             *_columns(rows.keys, len(_KEY_TYPES)),
         ]
-        records = await connection.fetch(self._append, *columns)
+        records = await connection.fetch(self._append_life if rows.has_life else self._append, *columns)
         stale = [record["execution_id"] for record in records if record["is_stale"]]
         if stale:
             raise StaleStateError(stale)

@@ -21,6 +21,15 @@ CANCELLED_TYPES: Final = _list(events.PLAYBOOK_CANCELLED)
 LIFECYCLE_TYPES: Final = _list(events.START | events.TERMINAL)
 """Lists of SQL literals: partial indexes are only used for constants, not for parameters."""
 
+STATUS_OF_END: Final = f"""CASE
+                WHEN event_type IN ({_list(events.PLAYBOOK_COMPLETED)}) THEN 'COMPLETED'
+                WHEN event_type IN ({_list(events.PLAYBOOK_FAILED)}) THEN 'FAILED'
+                ELSE 'CANCELLED'
+            END"""
+"""SQL of the status that a terminal event gives."""
+DECIDING_END_FIRST: Final = f"event_type IN ({CANCELLED_TYPES}), created_at DESC, event_id DESC"
+"""SQL of the order of terminal events in which the first one decides."""
+
 STATUSES: Final = ("RUNNING", "COMPLETED", "FAILED", "CANCELLED")
 
 
@@ -36,14 +45,9 @@ def started_event(event_table: str, execution_id: str) -> str:
 def terminal_event(event_table: str, execution_id: str) -> str:
     """SQL of the event that decides how an execution ended, with ``status`` and the text of its ``error``."""
     return f"""
-        SELECT event_id, event_type, created_at, node_name, {error_text("")} AS error,
-            CASE
-                WHEN event_type IN ({_list(events.PLAYBOOK_COMPLETED)}) THEN 'COMPLETED'
-                WHEN event_type IN ({_list(events.PLAYBOOK_FAILED)}) THEN 'FAILED'
-                ELSE 'CANCELLED'
-            END AS status
+        SELECT event_id, event_type, created_at, node_name, {error_text("")} AS error, {STATUS_OF_END} AS status
         FROM {event_table} WHERE execution_id = {execution_id} AND event_type IN ({TERMINAL_TYPES})
-        ORDER BY event_type IN ({CANCELLED_TYPES}), created_at DESC, event_id DESC LIMIT 1"""
+        ORDER BY {DECIDING_END_FIRST} LIMIT 1"""
 
 
 def error_text(alias: str) -> str:

@@ -7,9 +7,11 @@ This server's ledger writes them itself, in the transaction of the event. The re
 from __future__ import annotations
 
 from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from noetl.store.outcome import LIFECYCLE_TYPES, START_TYPES, started_event, terminal_event
+from noetl.store.tally import TallyStore, grains
 
 if TYPE_CHECKING:
     from noetl.store.database import Database
@@ -21,6 +23,8 @@ SWEEP_EVENTS: Final = 10_000
 SWEEP_LAG: Final = timedelta(minutes=2)
 """Age at which an event counts as seen for good. Log positions are drawn before the commit, so a lower one can still
 appear behind a higher one; no transaction of an event lasts nearly as long."""
+RECOUNT_SECONDS: Final = 3600.0
+"""The tally is checked against the rows so often, the first time at the first sweep."""
 PROJECTION: Final = "execution"
 """Row of ``projection`` that holds how far the sweep came, as ``version``."""
 
@@ -30,12 +34,15 @@ class SettlementStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.tally = TallyStore(database)
+        self._recount_at = 0.0
         schema = database.quoted_schema
         event, execution, projection = f"{schema}.event", f"{schema}.execution", f"{schema}.projection"
         seen = "log_position, execution_id, event_id, event_type, ingest_time"
         self._recent = _settle(
             event,
             execution,
+            self.tally.table,
             f"""SELECT {seen} FROM {event}
                 WHERE log_position IS NOT NULL AND event_type IN ({LIFECYCLE_TYPES})
                 ORDER BY log_position DESC LIMIT $1""",
@@ -44,6 +51,7 @@ class SettlementStore:
         self._next = _settle(
             event,
             execution,
+            self.tally.table,
             f"""SELECT {seen} FROM {event}
                 WHERE log_position > $2 AND event_type IN ({LIFECYCLE_TYPES})
                 ORDER BY log_position LIMIT $1""",
@@ -82,10 +90,14 @@ class SettlementStore:
                 break
         if remembered:
             await self._database.execute(self._remember, remembered, retry=True)
+        if monotonic() >= self._recount_at:
+            await self.tally.recount()
+            self._recount_at = monotonic() + RECOUNT_SECONDS
+        await self.tally.add_up()
         return written
 
 
-def _settle(event: str, execution: str, seen: str, answer: str) -> str:
+def _settle(event: str, execution: str, tally: str, seen: str, answer: str) -> str:
     """SQL that writes the rows of executions whose events in ``seen`` are not reflected, then selects ``answer``.
 
     A start is reflected by the row's being there, an end by its id in the row. Whatever is not is derived anew from
@@ -118,6 +130,17 @@ def _settle(event: str, execution: str, seen: str, answer: str) -> str:
                 last_event_type = excluded.last_event_type, last_node_name = excluded.last_node_name,
                 last_event_id = excluded.last_event_id, updated_at = now()
             WHERE head.last_event_id IS DISTINCT FROM excluded.last_event_id
-            RETURNING head.execution_id
+            RETURNING head.execution_id, head.catalog_id, head.start_time, head.created_at, head.status
+        ),
+        -- What a statement reads of a table is as it was before it: `before` is the row that it changed.
+        tallied AS (
+            INSERT INTO {tally} (catalog_id, since, status, executions)
+            SELECT grain.catalog_id, grain.since, changed.status, sum(changed.change)
+            FROM settled AS head
+            LEFT JOIN {execution} AS before USING (execution_id)
+            CROSS JOIN LATERAL (VALUES (head.status, 1), (before.status, -1)) AS changed (status, change)
+            CROSS JOIN LATERAL {grains("head")}
+            WHERE changed.status IS NOT NULL AND head.status IS DISTINCT FROM before.status
+            GROUP BY grain.catalog_id, grain.since, changed.status HAVING sum(changed.change) <> 0
         )
         {answer}"""

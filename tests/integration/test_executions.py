@@ -9,8 +9,9 @@ import pytest
 
 from noetl.config import load_settings
 from noetl.store.database import Database
-from noetl.store.executions import ExecutionStore
+from noetl.store.executions import ExecutionStore, PageChoice
 from noetl.store.settlement import SWEEP_LAG
+from noetl.store.tally import TallyStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -74,6 +75,7 @@ async def large(make_database: MakeDatabase, schema_template: str) -> AsyncItera
         FIRST_ID,
         EXECUTIONS,
     )
+    await TallyStore(database).recount()
     await database.execute("VACUUM ANALYZE noetl.execution")
     await database.execute("VACUUM ANALYZE noetl.event")
     yield database
@@ -98,6 +100,13 @@ FILTERS: list[dict[str, Any]] = [
     {"limit": 50},
     {"limit": 100, "offset": 15_000},
     {"limit": 50, "offset": EXECUTIONS},
+    {"limit": 50, "offset": EXECUTIONS - 20},
+    {"limit": 30, "offset": 3_599},
+    {"limit": 30, "offset": 3_600, "status": "COMPLETED"},
+    {"limit": 7, "offset": 12_345, "path": "play"},
+    {"limit": 100, "offset": 2_000, "path": "play1"},
+    {"limit": 100, "offset": 1_000, "path": "play1", "status": "COMPLETED"},
+    {"limit": 100, "offset": 9_999, "path": "play7"},
     {"limit": 50, "status": "RUNNING"},
     {"limit": 5, "status": "RUNNING", "offset": 3},
     {"limit": 50, "status": "FAILED"},
@@ -129,6 +138,23 @@ def scanned(plan: dict[str, Any]) -> list[tuple[str, str]]:
     return own + [scan for child in plan.get("Plans", []) for scan in scanned(child)]
 
 
+async def analyzed(database: Database, sql: str, *arguments: object, mode: str = "force_custom_plan") -> dict[str, Any]:
+    """The plan of a statement that was run as a prepared one."""
+    async with database.transaction() as connection:
+        await connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
+        text = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *arguments)
+    return json.loads(text)[0]["Plan"]
+
+
+def rows_read(plan: dict[str, Any], relation: str) -> int:
+    """Rows that the scans of a relation (and of its partitions) looked at, kept or not."""
+    own = 0
+    if plan.get("Relation Name", "").startswith(relation):
+        looked_at = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+        own = looked_at * plan["Actual Loops"]
+    return own + sum(rows_read(child, relation) for child in plan.get("Plans", []))
+
+
 async def explain(database: Database, sql: str, *arguments: object) -> list[tuple[str, str]]:
     text = await database.fetchval(f"EXPLAIN (FORMAT JSON) {sql}", *arguments)
     return scanned(json.loads(text)[0]["Plan"])
@@ -139,20 +165,24 @@ def sequential(scans: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [scan for scan in scans if scan[0] == "Seq Scan" and scan[1] in ("execution", "event_2026_q4")]
 
 
+@pytest.mark.parametrize("is_deep", [False, True])
 @pytest.mark.parametrize("by_status", [False, True])
 @pytest.mark.parametrize(("by_catalog", "among_recent"), [(False, False), (True, False), (True, True)])
 async def test_lists_are_read_from_indexes(
-    large: Database, by_status: bool, by_catalog: bool, among_recent: bool
+    large: Database, by_status: bool, by_catalog: bool, among_recent: bool, is_deep: bool
 ) -> None:
-    sql = ExecutionStore(large).page_sql(by_catalog=by_catalog, by_status=by_status, among_recent=among_recent)
-    arguments: list[object] = [50, 0]
+    choice = PageChoice(by_catalog=by_catalog, by_status=by_status, among_recent=among_recent, is_deep=is_deep)
+    arguments: list[object] = [50, 15_000 if is_deep else 0]
     if by_catalog:
-        arguments.append([1, 2, 3])
+        arguments.append(list(range(1, CATALOG)))
     if by_status:
-        arguments.append("RUNNING")
-    scans = await explain(large, sql, *arguments)
+        arguments.append("COMPLETED")
+    plan = await analyzed(large, ExecutionStore(large).page_sql(choice), *arguments)
+    scans = scanned(plan)
     assert sequential(scans) == []
     assert any(relation == "execution" for _, relation in scans)
+    # An hour has 3,600 executions; catalog entries are tallied by day, and here all 20,000 are of one.
+    assert rows_read(plan, "execution") < (21_000 if by_catalog else 12_000)
 
 
 @pytest.mark.parametrize("statement", ["_progress", "_head", "_is_cancelled", "_event_order"])
