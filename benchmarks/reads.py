@@ -16,10 +16,9 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
@@ -27,6 +26,9 @@ from benchmarks.large_database import FIRST_CATALOG_ID, fill
 from benchmarks.load import Connection
 from noetl.dev.server_process import ServerProcess
 from noetl.dev.services import EmbeddedPostgres
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GOAL_SECONDS: Final = 0.050
 DATABASE: Final = "large"
@@ -63,6 +65,9 @@ def kinds(executions: int, events: int, long_one: int, some: list[int]) -> list[
     def event_page(query: str) -> Callable[[random.Random], tuple[str, str, Any]]:
         return lambda random: ("GET", f"{one}?{query}&page={random.randrange(1, events // 100)}", None)
 
+    def since(event: int) -> tuple[str, str, Any]:
+        return "GET", f"{one}?since_event_id={long_one + event}", None
+
     filters = {
         "": executions,
         "status=RUNNING": 220,
@@ -80,7 +85,10 @@ def kinds(executions: int, events: int, long_one: int, some: list[int]) -> list[
     }
     return [
         *(Kind(f"list {query or 'all'}", get(f"{listed}?{query}")) for query in filters),
-        *(Kind(f"list {query or 'all'}, 100 at any depth", deep(f"{query}&limit=100", n)) for query, n in filters.items()),
+        *(
+            Kind(f"list {query or 'all'}, 100 at any depth", deep(f"{query}&limit=100", rows))
+            for query, rows in filters.items()
+        ),
         Kind("list beyond the end", get(f"{listed}?offset={2 * executions}")),
         Kind("detail", anyone("")),
         Kind("status", anyone("/status")),
@@ -90,9 +98,8 @@ def kinds(executions: int, events: int, long_one: int, some: list[int]) -> list[
         Kind("long: first page of events", get(f"{one}?page=1&page_size=100")),
         Kind("long: any page of events", event_page("page_size=100")),
         Kind("long: events of one type", get(f"{one}?event_type=call.done&page_size=100")),
-        Kind("long: any page of one type", lambda r: (
-            "GET", f"{one}?event_type=call.done&page_size=100&page={r.randrange(1, events // 500)}", None)),
-        Kind("long: events since one", lambda r: ("GET", f"{one}?since_event_id={long_one + r.randrange(events)}", None)),
+        Kind("long: any page of one type", event_page("event_type=call.done&page_size=20")),
+        Kind("long: events since any", lambda r: since(r.randrange(events))),
         Kind("long: all events", get(one), goal=None, share=0.03),
         Kind("long: replay, 10,000 events", get(f"/api/replay/state?execution_id={long_one}"), goal=None, share=0.05),
         Kind("long: replay, 100,000 events", get(f"/api/replay/state?execution_id={long_one}&limit=100000"),

@@ -140,7 +140,9 @@ def variables() -> list[Step]:
         call("POST", f"{base}/b"),
         call("DELETE", f"{base}/nope"),
         call("DELETE", f"{base}/d"),
-        call("DELETE", f"{base}/d"),
+        call("DELETE", base),
+        call("DELETE", base),
+        call("GET", base),
     ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from tests.golden.recording import Names, call, record, write
+from tests.golden.recording import Names, call, check_database, record, write
 
 if TYPE_CHECKING:
     from tests.golden.recording import Step
@@ -164,6 +164,7 @@ def closing_steps() -> list[Step]:
 async def record_all(url: str, database: str, key: str) -> None:
     store: Any = await asyncpg.connect(database)
     try:
+        await check_database(url, store)
         names = Names(
             catalog_id=await store.fetchval("SELECT catalog_id FROM noetl.catalog ORDER BY catalog_id LIMIT 1")
         )

@@ -3,11 +3,13 @@
 A step is ``{"method", "target", "content_type", "authorization", "body", "answer": {"status", "content_type", "allow",
 "body"}}``; absent members mean "not sent". ``deviation`` is the status that we answer on purpose, with the reason, and
 our ``body`` (parsed JSON) where that is fixed as well. ``shape`` tells that only members and types of the answer are
-compared, ``superset`` that ours may have further members. Status 0 stands for a connection that was cut without an answer.
+compared, ``superset`` that ours may have further members. Status 0 stands for a connection that was cut without
+an answer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
@@ -82,12 +84,14 @@ class Names:
     def mask(self, text: str) -> str:
         """An answer without what differs each time: our values, ids and moments that a server makes."""
         for name, value in self.values.items():
+            if value.isdigit():
+                text = re.sub(rf"(?<=[:\[,]){value}(?=[,\]}}])", f'"{{{name}}}"', text)
             if value:
                 text = text.replace(value, f"{{{name}}}")
         text = re.sub(r'("ref":"noetl://[^"]*/)\d+"', r'\1<id>"', text)
-        text = re.sub(r'"(catalog_id|id)":"[1-9]\d{9,}"', r'"\1":"<id>"', text)
+        text = re.sub(r'"(catalog_id|execution_id|id)":"[1-9]\d{9,}"', r'"\1":"<id>"', text)
         text = re.sub(r'"(event_id|runtime_id|catalog_id|command_id)":[1-9]\d{16,}', r'"\1":"<id>"', text)
-        text = re.sub(r'"event_ids":\[[\d,]+\]', '"event_ids":"<ids>"', text)
+        text = re.sub(r'"event_ids":\[\d{17,}[\d,]*\]', '"event_ids":"<ids>"', text)
         moments = "created_at|updated_at|accessed_at|generated_at|heartbeat|started_at|completed_at"
         return re.sub(rf'"({moments})":"20[0-8]\d-[^"]*Z"', r'"\1":"<moment>"', text)
 
@@ -117,6 +121,15 @@ def ask(url: str, step: Step, names: Names) -> dict[str, Any]:
         "allow": response.getheader("allow"),
         "body": names.mask(in_order(text)),
     }
+
+
+async def check_database(url: str, database: Any) -> None:
+    """Refuse to record when the server at ``url`` works on another database than this connection: it is not ours."""
+    wanted = await database.fetchval("SELECT current_database()")
+    step = call("POST", "/api/postgres/execute", {"query": "SELECT current_database()::text AS name"})
+    answer = await asyncio.to_thread(ask, url, step, Names())
+    if f'"name":"{wanted}"' not in answer.get("body", ""):
+        raise SystemExit(f"{url} does not work on database {wanted}: {answer}")
 
 
 def headers(step: Step, names: Names) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Scenarios: requests between looks at, and changes of, the server's own database; recorded and replayed alike.
 
-A scenario is ``{"prepare", "steps", "clean"}``. A step is a request (`tests.golden.recording`), ``{"sql", "rows"}`` whose
-rows are compared, ``{"execute"}`` that changes the database, or ``{"look", "name"}`` that gives a value its name.
+A scenario is ``{"prepare", "steps", "clean"}``. A step is a request (`tests.golden.recording`), ``{"sql", "rows"}``
+whose rows are compared, ``{"execute"}`` that changes the database, or ``{"look", "name"}`` that names a value.
 ``prepare`` and ``clean`` are SQL; all rows are under ids that no server mints.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from tests.golden.recording import Names, ask
+from tests.golden.recording import Names, ask, check_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -92,6 +92,7 @@ async def _record_all(
 ) -> None:
     database: Any = await asyncpg.connect(dsn, server_settings={"TimeZone": "UTC"})
     try:
+        await check_database(url, database)
         for group, make in scenarios.items():
             recorded, names = make(), Names(token=token, run=time.time_ns())
             recorded["steps"] = [
