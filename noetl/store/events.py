@@ -54,8 +54,9 @@ class EventStore:
             " ORDER BY event_id LIMIT $3"
         )
         self._positioned = (
-            f"SELECT {_FOLDED} FROM {event} WHERE execution_id = $1 AND log_position > $2"
-            " ORDER BY log_position LIMIT $3"
+            f"SELECT {_FOLDED} FROM {event} AS logged WHERE execution_id = $1 AND logged.log_position > $2"
+            # qualified: the bare name is that of the result, which no index has in order
+            " ORDER BY logged.log_position LIMIT $3"
         )
         self._issued = (
             f"SELECT execution_id, event_id, node_name, node_type, context, meta FROM {event}"
