@@ -13,6 +13,9 @@ import orjson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TypeAlias
+
+    Text: TypeAlias = bytes | bytearray
 
 PIECE_BYTES: Final = 256 << 10
 """Texts up to this size are decoded whole."""
@@ -55,7 +58,7 @@ class PieceError(ValueError):
     """A text that is no JSON value, or one that cannot be handled; the message says why."""
 
 
-def canonical_pieces(text: bytes, deepest: int, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+def canonical_pieces(text: Text, deepest: int, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
     """The canonical text of the JSON value ``text``, in pieces.
 
     Args:
@@ -67,7 +70,13 @@ def canonical_pieces(text: bytes, deepest: int, piece_bytes: int = PIECE_BYTES) 
         PieceError: the nesting is deeper, a number is beyond any double, a string is not Unicode, or an object has more
             than `HIGHEST_MEMBERS` members.
     """
-    text = text.strip(_BLANKS)
+    start, end = 0, len(text)
+    while start < end and text[start] in _BLANKS:
+        start += 1
+    while end > start and text[end - 1] in _BLANKS:
+        end -= 1
+    if end - start < len(text):
+        text = text[start:end]
     document = _Document(text, _large_parts(text, deepest, piece_bytes), piece_bytes)
     return document.pieces(0, len(text))
 
@@ -81,7 +90,7 @@ def canonical_member(text: bytes, name: bytes, deepest: int, piece_bytes: int = 
     return document.member(name)
 
 
-def _large_parts(text: bytes, deepest: int, piece_bytes: int) -> dict[int, int]:
+def _large_parts(text: Text, deepest: int, piece_bytes: int) -> dict[int, int]:
     """Where each array, object and string larger than a piece begins and ends. Checks the nesting on the way."""
     parts: dict[int, int] = {}
     opened: list[int] = []
@@ -117,7 +126,7 @@ def _large_parts(text: bytes, deepest: int, piece_bytes: int) -> dict[int, int]:
 class _Document:
     """A text and the places of its large parts."""
 
-    def __init__(self, text: bytes, large: dict[int, int], piece_bytes: int) -> None:
+    def __init__(self, text: Text, large: dict[int, int], piece_bytes: int) -> None:
         self._text = text
         self._large = large
         self._piece_bytes = piece_bytes
@@ -194,7 +203,7 @@ class _Document:
         """Members by key; small ones are collected into runs of about a piece."""
         text = self._text
         separator = b"{"
-        run: list[bytes] = []
+        run: list[Text] = []
         size = 0
         for name, (key, start, end) in sorted(self._members(opening).items()):
             large = start in self._large
@@ -246,7 +255,7 @@ class _Document:
         return position
 
 
-def _run(opening: bytes, elements: bytes, closing: bytes) -> Iterator[bytes]:
+def _run(opening: bytes, elements: Text, closing: bytes) -> Iterator[bytes]:
     """The canonical text of elements between separators, nothing if there are none."""
     elements = elements.strip(_BLANKS + b",")
     if elements:
@@ -260,7 +269,7 @@ def _decoded(key: bytes) -> bytes:
         raise PieceError(str(error)) from error
 
 
-def canonical(text: bytes) -> bytes:
+def canonical(text: Text) -> bytes:
     """The canonical text of a JSON value that is small enough to be decoded whole; raises PieceError."""
     if b"-0" in text and _NEGATIVE_ZERO.search(text):
         text = _STRING_OR_NEGATIVE_ZERO.sub(lambda found: found[1] or b"-0.0", text)

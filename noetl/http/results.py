@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import codecs
 import hashlib
-from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Final, Protocol
+import tempfile
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 import msgspec
 
@@ -44,6 +45,9 @@ LARGE_BYTES: Final = 1 << 20
 """Bodies and stored values beyond this size wait for their turn and are handled in pieces."""
 GROWTH: Final = 4
 """A stored value may be so many times larger than the largest upload: numbers lose their exponents on the way."""
+SPOOLS: Final = 16
+"""Values that are sent at a time are in files of so many times the largest upload together."""
+SPOOL_BYTES: Final = 256 << 10
 STORED_DEPTH: Final = 200
 """Nesting of stored values that is written in canonical form; deeper ones are not ours and go out as they are."""
 
@@ -105,6 +109,7 @@ class ResultRoutes:
         self._largest = largest
         self._uploads = LargeTransfers(largest)
         self._downloads = LargeTransfers(largest)
+        self._spools = LargeTransfers(SPOOLS * largest)
 
     def register(self, application: HttpApplication) -> None:
         """Add the routes."""
@@ -169,27 +174,30 @@ class ResultRoutes:
 
     async def _stored(self, reference: Reference) -> AsyncGenerator[bytes]:
         """The canonical text of a stored value in pieces; one empty piece where there is none."""
-        execution_id, name, result_id = reference.execution_id, reference.name, reference.result_id
-        stored = await self._store.get(execution_id, name, result_id, LARGE_BYTES)
+        stored = await self._store.get(reference.execution_id, reference.name, reference.result_id, LARGE_BYTES)
         async with AsyncExitStack() as stack:
             if stored is not None and stored.text is None:
                 if stored.size > GROWTH * self._largest:
                     raise InternalError("The stored result is too large to be shown", detail=f"{stored.size} bytes")
-                await stack.enter_async_context(self._downloads.admitted(stored.size))
-                stored = await self._store.get(execution_id, name, result_id, stored.size)
-            if stored is None or stored.text is None:
-                yield b""
+                spool = await stack.enter_async_context(self._spooled(reference, stored.size))
+                while chunk := await asyncio.to_thread(spool.read, SPOOL_BYTES):
+                    yield chunk
                 return
-            try:
-                pieces = await asyncio.to_thread(canonical_pieces, stored.text, STORED_DEPTH)
-                first = next(pieces)
-            except PieceError:  # what another program has stored may be beyond doubles, or very deep
-                yield stored.text
-                return
-            yield first
-            for piece in pieces:
-                yield piece
-                await asyncio.sleep(0)
+        yield b"" if stored is None or stored.text is None else _canonical_or_stored(stored.text)
+
+    @asynccontextmanager
+    async def _spooled(self, reference: Reference, size: int) -> AsyncGenerator[BinaryIO]:
+        """The canonical text of a large stored value in a file, at its beginning.
+
+        However slowly a client reads, the value is in memory only for as long as it takes to write the file: what is
+        in memory, and what is in files, has a bound each.
+        """
+        async with self._spools.admitted(size):
+            with tempfile.TemporaryFile() as spool:
+                async with self._downloads.admitted(size):
+                    text = await self._store.read(reference.execution_id, reference.name, reference.result_id, size)
+                    await asyncio.to_thread(_write_canonical, text, spool)
+                yield spool
 
 
 def parse_reference(text: str) -> Reference:
@@ -234,6 +242,26 @@ async def _upload(request: Request) -> tuple[PutRequest, bytes | bytearray]:
     if isinstance(request.content, RequestBody):
         request.content.release()
     return given, data
+
+
+def _canonical_or_stored(text: bytes) -> bytes:
+    """The canonical text of a stored value; as it is where another program's is beyond doubles, or very deep."""
+    try:
+        return b"".join(canonical_pieces(text, STORED_DEPTH))
+    except PieceError:
+        return text
+
+
+def _write_canonical(text: bytearray, spool: BinaryIO) -> None:
+    """As `_canonical_or_stored`, into a file, which is then at its beginning."""
+    try:
+        for piece in canonical_pieces(text, STORED_DEPTH):
+            spool.write(piece)
+    except PieceError:
+        spool.seek(0)
+        spool.truncate()
+        spool.write(text)
+    spool.seek(0)
 
 
 def _body_size(request: Request) -> int | None:

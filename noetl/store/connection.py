@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     Record: TypeAlias = Mapping[str, Any]
@@ -29,6 +29,10 @@ class Connection(Protocol):
 
     async def fetchval(self, query: str, *args: object, column: int = 0) -> Any:
         """One column of the first row, or None."""
+        ...
+
+    def cursor(self, query: str, *args: object, prefetch: int | None = None) -> AsyncIterable[Record]:
+        """The rows of a statement, ``prefetch`` at a time; inside a transaction only."""
         ...
 
     def transaction(

@@ -76,7 +76,7 @@ async def test_an_empty_database_gets_everything_once(make_database: MakeDatabas
         tables = await connection.fetchval(
             "SELECT count(*) FROM pg_class WHERE relnamespace = 'noetl'::regnamespace AND relkind IN ('r', 'p')"
             " AND NOT relispartition AND relname NOT IN ('schema_migration', 'execute_idempotency', 'server_lease',"
-            " 'execution_tally')"
+            " 'execution_tally', 'result_part')"
         )
         assert tables == 20
         assert (

@@ -1,4 +1,4 @@
--- What keeps reading fast on a database of many million rows.
+-- What keeps reading fast on a database of many million rows, and large results out of memory.
 --
 -- The indexes hold some events only (those that enter, run or leave a step; that tell of a failure; that begin or end an
 -- execution), but on a log of many million rows building them takes a minute, and writers wait for it: run
@@ -61,6 +61,16 @@ FROM {schema}.execution GROUP BY since, status
 UNION ALL
 SELECT catalog_id, date_trunc('day', coalesce(start_time, created_at), 'UTC') AS since, status, count(*), true
 FROM {schema}.execution GROUP BY catalog_id, since, status;
+
+-- Large results arrive here in parts and are put together by the database; nothing stays. Not compressed: it is read once.
+
+CREATE UNLOGGED TABLE IF NOT EXISTS {schema}.result_part (
+    result_id bigint NOT NULL,
+    part integer NOT NULL,
+    data bytea NOT NULL,
+    CONSTRAINT result_part_pkey PRIMARY KEY (result_id, part)
+);
+ALTER TABLE {schema}.result_part ALTER COLUMN data SET STORAGE EXTERNAL;
 
 -- As ledger_append_1, and tells execution_tally of what begins and ends: for batches with such events.
 

@@ -131,6 +131,17 @@ async def test_largest_body_is_taken_and_one_byte_more_is_not(client: RawClient)
     client.close()
 
 
+async def test_a_slow_reader_does_not_keep_others_from_their_results(routes: ClientRoutes, serve: Serve) -> None:
+    slow, other = await serve(routes.application), await serve(routes.application)
+    length = LARGEST - len(body_of(b'""'))
+    reference = (await put(other, body_of(b'"' + b"x" * length + b'"'))).json["ref"]
+    target = f"/api/result/resolve?ref={quote(reference, safe='')}"
+    await slow.send(f"GET {target} HTTP/1.1\r\nhost: test\r\n\r\n".encode())
+    answers = await asyncio.wait_for(asyncio.gather(resolve(other, reference)), 5)
+    assert [len(answer.body) for answer in answers] == [length + 2]
+    assert len((await slow.receive()).body) == length + 2
+
+
 async def test_many_large_uploads_at_once_are_all_stored(routes: ClientRoutes, serve: Serve) -> None:
     clients = [await serve(routes.application) for _ in range(6)]
     body = body_of(b"[" + b"[1,2]," * 700_000 + b"3]")
