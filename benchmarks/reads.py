@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from benchmarks.large_database import FIRST_CATALOG_ID, fill
-from benchmarks.load import Connection
+from benchmarks.load.connection import Connection
 from noetl.dev.server_process import ServerProcess
 from noetl.dev.services import EmbeddedPostgres
 
@@ -124,10 +124,11 @@ async def measure(kind: Kind, connection: Connection, requests: int) -> tuple[li
     for _ in range(max(3, round(requests * kind.share))):
         method, target, body = kind.request(source)
         begin = time.perf_counter()
-        status, size = await connection.measured(method, target, body)
+        answer = await connection.call(method, target, body)
         seconds.append(time.perf_counter() - begin)
-        if status != 200:
-            raise SystemExit(f"{kind.name}: {method} {target} answered {status}")
+        size = len(answer.body)
+        if answer.status != 200:
+            raise SystemExit(f"{kind.name}: {method} {target} answered {answer.status}")
     return seconds, size
 
 

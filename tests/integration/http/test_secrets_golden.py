@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RECORDED = recorded("secrets")
 ROWS = RECORDED["rows"]
 KEY = base64.b64decode(ROWS["key"])
-CROSS = json.loads((FOLDER / "cross_read.json").read_text())
+CROSS = RECORDED["cross_read"]
 
 
 @pytest.fixture(scope="module")
