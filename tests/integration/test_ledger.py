@@ -203,6 +203,20 @@ async def test_cancelled_execution_issues_and_gives_out_nothing(ledger: LedgerHa
     ]
 
 
+async def test_row_of_a_command_holds_what_its_event_holds(migrated_database_url: str, ledger: LedgerHarness) -> None:
+    large = [f"{number:x}" for number in range(20_000)]
+    executions = [await ledger.start("ledger/linear", large=large), await ledger.start("ledger/parallel", n=[1, 2, 3])]
+    await ledger.run_workers(lambda item: {"ok": item.step})
+    differing = """
+        SELECT count(*), count(*) FILTER (WHERE (command.context, command.meta, command.catalog_id, command.step_name,
+                command.tool_kind, command.created_at) IS DISTINCT FROM (event.context, event.meta, event.catalog_id,
+                event.node_name, event.node_type, event.created_at AT TIME ZONE 'UTC')),
+            max(length(event.context::text)) > 100000
+        FROM noetl.event LEFT JOIN noetl.command USING (execution_id, event_id)
+        WHERE event_type = 'command.issued' AND execution_id = ANY ($1::bigint[])"""
+    assert await rows(migrated_database_url, differing, executions) == [(7, 0, True)]
+
+
 async def test_state_is_rebuilt_after_eviction(migrated_database_url: str) -> None:
     async with open_ledger(migrated_database_url, limits=LedgerLimits(state_bytes=1)) as ledger:
         path = await ledger.register(LINEAR)

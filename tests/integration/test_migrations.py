@@ -191,6 +191,26 @@ async def test_adding_the_log_position_rewrites_no_table(make_database: MakeData
         assert await connection.fetchval(files) == before
 
 
+async def test_contexts_are_compressed_by_lz4_where_the_server_can(make_database: MakeDatabase) -> None:
+    url = await make_database()
+    async with connected(url) as connection:
+        await make_foreign_schema(connection)
+        await upgrade_url(url)
+        methods = {
+            record["attcompression"]
+            for record in await connection.fetch(
+                "SELECT attcompression FROM pg_partition_tree('noetl.event') JOIN pg_attribute ON attrelid = relid"
+                " WHERE attname = 'context'"
+            )
+        }
+        try:
+            await connection.execute("SET default_toast_compression = 'lz4'")
+        except asyncpg.InvalidParameterValueError:
+            assert methods == {b"\0"}
+        else:
+            assert methods == {b"l"}
+
+
 async def test_an_older_revision_gets_the_columns_it_lacks(make_database: MakeDatabase) -> None:
     url = await make_database()
     async with connected(url) as connection:
