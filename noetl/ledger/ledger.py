@@ -297,6 +297,8 @@ class Ledger:
             self._metrics.observe_announcement(notification.segment, is_repeated=notification.attempt > 1)
         if scope.notifications:
             self._announcer.announce(scope.notifications)
+        for event_id in scope.moot:
+            self._announcer.forget(event_id)
 
     def _load_and_resubmit(self, work: Work) -> None:
         task = asyncio.create_task(self._reload(work))

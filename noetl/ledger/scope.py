@@ -56,6 +56,7 @@ class BatchScope:
         "issued",
         "mint",
         "moment",
+        "moot",
         "notifications",
         "now_us",
         "outcomes",
@@ -72,6 +73,8 @@ class BatchScope:
         self.mint = mint
         self.rows = BatchRows()
         self.notifications: list[Notification] = []
+        self.moot: list[int] = []
+        """Commands that were open when their execution ended: nobody needs to hear of them any more."""
         self.issued: list[IssuedCommand] = []
         self.entries: dict[int, ExecutionEntry] = {}
         self.outcomes: list[Any] = []
@@ -188,9 +191,13 @@ class ExecutionScope:
             log_position=state.cursor,
         )
         had_ended = state.terminal
+        open_commands = list(state.outstanding) if event_type in events.TERMINAL else ()
         state.apply(event)
         if state.terminal and not had_ended:
             batch.turns.append(state.run_status.value)
+        for command in open_commands:
+            self.update_command(command, "CANCELLED", event_id)
+            batch.moot.append(command)
         return event
 
     def write(self, decision: Decision, cause: int, *, first_emitter: str = "orchestrator") -> None:

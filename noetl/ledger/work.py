@@ -173,7 +173,6 @@ class IngestWork(Work):
 
     def _store(self, scope: ExecutionScope, item: IncomingEvent) -> Event:
         status = _COMMAND_STATUS.get(item.event_type)
-        open_commands = list(scope.state.outstanding) if item.event_type in events.PLAYBOOK_CANCELLED else ()
         unnamed = scope.state.open_command_of(item.step)
         event = scope.append(
             item.event_type,
@@ -198,8 +197,6 @@ class IngestWork(Work):
                     worker_id=command.worker_id,
                     error=_error_of(event) if status == "FAILED" else None,
                 )
-        for event_id in open_commands:
-            scope.update_command(event_id, "CANCELLED", event.event_id)
         return event
 
 
@@ -272,12 +269,8 @@ class CancelWork(Work):
         if state.terminal:
             kind = AlreadyCancelledError if state.run_status is RunStatus.CANCELLED else UnprocessableError
             raise kind(f"Cannot cancel execution in {_status_name(state)} state")
-        _end(
-            scope,
-            "playbook_cancelled",
-            "CANCELLED",
-            meta=None if self.reason is None else {"reason": self.reason},
-        )
+        meta = None if self.reason is None else {"reason": self.reason}
+        scope.append("playbook_cancelled", "playbook", "CANCELLED", meta=meta)
 
 
 class FinalizeWork(Work):
@@ -296,7 +289,7 @@ class FinalizeWork(Work):
             if _status_name(state) == self.status:
                 return
             raise UnprocessableError(f"Cannot finalize execution in {_status_name(state)} state")
-        _end(scope, f"playbook_{self.status.lower()}", self.status, error=self.error)
+        scope.append(f"playbook_{self.status.lower()}", "playbook", self.status, error=self.error)
 
 
 class RequeueWork(Work):
@@ -373,15 +366,6 @@ def _decide(scope: ExecutionScope, event: Event) -> None:
 def repeated_with_other_content(event_id: int) -> ConflictError:
     """An id that is taken by another event (00-decisions, 24)."""
     return ConflictError(f"Event {event_id} already exists")
-
-
-def _end(
-    scope: ExecutionScope, event_type: str, status: str, *, meta: Any = None, error: str | None = None
-) -> None:  # fmt: skip
-    open_commands = list(scope.state.outstanding)
-    event = scope.append(event_type, "playbook", status, meta=meta, error=error)
-    for event_id in open_commands:
-        scope.update_command(event_id, "CANCELLED", event.event_id)
 
 
 def _status_name(state: ExecutionState) -> str:

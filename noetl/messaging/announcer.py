@@ -70,7 +70,8 @@ class NatsAnnouncer:
         self._announced: OrderedDict[int, Announced] = OrderedDict()
         self._in_flight = 0
         self._drained = asyncio.Event()
-        self._queued: set[int] = set()
+        self._queued: dict[int, int] = {}
+        """How many notifications of a command NATS has yet to take."""
 
     @property
     def waiting(self) -> int:
@@ -83,15 +84,16 @@ class NatsAnnouncer:
             previous = self._announced.get(item.event_id)
             number = 1 if previous is None else previous.number + 1
             self._queue.append(_Publish(item, max(number, item.attempt)))
-            self._queued.add(item.event_id)
+            self._queued[item.event_id] = self._queued.get(item.event_id, 0) + 1
         while len(self._queue) > QUEUE_LIMIT:
-            self._queued.discard(self._queue.popleft().item.event_id)
+            self._leave(self._queue.popleft().item.event_id)
         self._drained.clear()
         self._wakeup.set()
 
     def forget(self, event_id: int) -> None:
-        """The command was claimed or is moot: its place in the stream does not matter any more."""
+        """The command was claimed or is moot: its place in the stream does not matter, what is queued is dropped."""
         self._announced.pop(event_id, None)
+        self._queued.pop(event_id, None)
 
     def is_queued(self, event_id: int) -> bool:
         """Whether NATS has yet to take a notification of this command."""
@@ -116,6 +118,10 @@ class NatsAnnouncer:
                     window.release()
                     continue
                 publish = self._queue.popleft()
+                if publish.item.event_id not in self._queued:
+                    window.release()
+                    self._note_drained()
+                    continue
                 self._in_flight += 1
                 publishes.create_task(self._publish(publish, window))
 
@@ -147,12 +153,11 @@ class NatsAnnouncer:
                 # Another process gave this number to an earlier notification, which is gone: this one is deliberate.
                 self._again(publish._replace(number=publish.number + 1))
             else:
-                self._queued.discard(event_id)
+                self._leave(event_id)
                 self._remember(event_id, publish.number, acknowledgement)
         finally:
             self._in_flight -= 1
-            if not self.waiting:
-                self._drained.set()
+            self._note_drained()
             window.release()
             self._metrics.observe_publish(outcome, perf_counter() - begin)
 
@@ -170,6 +175,16 @@ class NatsAnnouncer:
         # After a lost answer with the same number: had NATS taken the first one, its duplicate window drops this one.
         self._queue.appendleft(publish)
         self._wakeup.set()
+
+    def _leave(self, event_id: int) -> None:
+        """One notification of the command less is queued."""
+        left = self._queued.pop(event_id, 0) - 1
+        if left > 0:
+            self._queued[event_id] = left
+
+    def _note_drained(self) -> None:
+        if not self.waiting:
+            self._drained.set()
 
     def _remember(self, event_id: int, number: int, acknowledgement: PubAck) -> None:
         self._announced[event_id] = Announced(acknowledgement.seq, self._connection.stream_created, number, monotonic())

@@ -43,7 +43,15 @@ TERMINAL: Final = (
     "playbook.completed", "playbook.failed", "playbook_completed", "playbook_failed", "playbook_cancelled",
     "execution.cancelled",
 )  # fmt: skip
-ENDED_BY_OPERATOR: Final = ("playbook_completed", "playbook_failed", "playbook_cancelled", "execution.cancelled")
+ENDS: Final = (
+    "playbook.completed",
+    "playbook_completed",
+    "playbook.failed",
+    "playbook_failed",
+    "playbook.cancelled",
+    "playbook_cancelled",
+    "execution.cancelled",
+)
 COMMAND_STATUS: Final = {
     "command.claimed": "CLAIMED",
     "command.started": "RUNNING",
@@ -255,7 +263,7 @@ def _life(row: Mapping[str, Any]) -> list[Any]:
 
 
 def command_lives(events: Sequence[Mapping[str, Any]], prefix: str = "") -> list[list[Any]]:
-    """What the command rows say at the end of a log: event, status, latest event; a final status stays (D4)."""
+    """What the command rows say after a log: event, status, latest event; what is open at the end is cancelled (D4)."""
     lives: dict[str, list[Any]] = {}
     for number, event in enumerate(events, 1):
         name, kind = f"#{prefix}E{number}", event["event_type"]
@@ -265,7 +273,7 @@ def command_lives(events: Sequence[Mapping[str, Any]], prefix: str = "") -> list
             own = _command_of(event, lives)
             if own is not None and own[1] not in FINAL:
                 own[1:3] = [COMMAND_STATUS[kind], name]
-        elif kind in ENDED_BY_OPERATOR:
+        elif kind in ENDS:
             for own in lives.values():
                 if own[1] not in FINAL:
                     own[1:3] = ["CANCELLED", name]

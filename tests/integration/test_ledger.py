@@ -11,6 +11,7 @@ import pytest
 from noetl.errors import ConflictError, NotFoundError, UnprocessableError
 from noetl.ledger.items import StartExecution
 from noetl.ledger.ledger import LedgerLimits
+from noetl.store.commands import CommandStore
 from tests.integration.ledger_harness import incoming, open_ledger, rows
 
 if TYPE_CHECKING:
@@ -201,6 +202,25 @@ async def test_cancelled_execution_issues_and_gives_out_nothing(ledger: LedgerHa
     assert [status for event, _, status in await ledger.log(execution) if event.startswith("playbook_c")] == [
         "CANCELLED"
     ]
+
+
+async def test_nothing_waits_once_the_execution_has_failed(ledger: LedgerHarness) -> None:
+    """D4: one iteration fails, one is being worked on, the others have not begun."""
+    execution = await ledger.start("ledger/parallel", n=[1, 2, 3, 4])
+    await ledger.work(await ledger.announcer.queue.get(), {"ok": True})
+    items = [await ledger.announcer.queue.get() for _ in range(4)]
+    await ledger.claim(items[1], "w2")
+    await ledger.work(items[0], fail="broken")
+    assert (await ledger.log(execution))[-1][0] == "playbook.failed"
+    await ledger.post(items[1], "command.completed", "success", {"status": "success"})
+    assert (await ledger.log(execution))[-1][0] == "command.completed"
+    statuses = await ledger.database.fetch(
+        "SELECT status FROM noetl.command WHERE execution_id = $1 ORDER BY event_id", execution
+    )
+    assert [row["status"] for row in statuses] == ["COMPLETED", "FAILED", "CANCELLED", "CANCELLED", "CANCELLED"]
+    store = CommandStore(ledger.database)
+    waiting = {command.execution_id for command in await store.waiting(0, 1_000)}
+    assert execution not in waiting
 
 
 async def test_row_of_a_command_holds_what_its_event_holds(migrated_database_url: str, ledger: LedgerHarness) -> None:

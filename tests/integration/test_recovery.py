@@ -17,7 +17,7 @@ from noetl.runtime.periodic import Job, PeriodicJobs
 from noetl.runtime.recovery import CommandRecovery
 from noetl.store.commands import CommandStore
 from noetl.store.leases import LeaseStore
-from tests.integration.ledger_harness import incoming, open_ledger, rows
+from tests.integration.ledger_harness import CollectingAnnouncer, incoming, open_ledger, rows
 from tests.integration.messaging_harness import listen, open_messaging
 
 if TYPE_CHECKING:
@@ -100,6 +100,31 @@ async def test_execution_started_without_nats_is_announced_when_it_appears(
         await messaging.published()
         async with listen(own_nats.url) as pool:
             assert sorted(await pool.take(3)) == started
+
+
+class Relay(CollectingAnnouncer):
+    """Hands everything to the real announcer."""
+
+    def __init__(self, messaging: Messaging) -> None:
+        super().__init__()
+        self.announce = messaging.announcer.announce
+        self.forget = messaging.announcer.forget
+
+
+async def test_what_ended_unheard_is_not_announced_any_more(database: str, own_nats: EmbeddedNats) -> None:
+    """I19: NATS comes back after the execution was cancelled."""
+    async with (
+        open_messaging(own_nats.url) as messaging,
+        open_ledger(database, announcer=Relay(messaging)) as ledger,
+    ):
+        await ledger.register(PLAYBOOK)
+        cancelled = await ledger.start("recovery/two")
+        await ledger.ledger.cancel(cancelled)
+        await ledger.start("recovery/two")
+        await own_nats.start()
+        async with listen_later(messaging, own_nats) as pool:
+            assert len(await pool.take(2, within_seconds=1)) == 1
+            assert (await pool.stream.stream_info("noetl_commands")).state.messages == 1
 
 
 async def test_notifications_of_a_process_that_died_are_found_in_the_database(
