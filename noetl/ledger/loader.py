@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from noetl.engine.state import ExecutionState
 from noetl.errors import NotFoundError
 from noetl.ledger.cache import ByteBoundedCache, ExecutionEntry
+from noetl.ledger.load_gate import LoadGate
 
 if TYPE_CHECKING:
     from noetl.ledger.playbooks import Playbooks
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 PAGE: Final = 2_000
 """Events read and folded between two chances for other work on the loop."""
+PARALLEL_LOADS: Final = 4
+"""States that are rebuilt at once; more would only take the connections and the loop from those who are served."""
 _SMALLEST_ID: Final = -(2**63)
 
 
@@ -38,6 +41,7 @@ class StateLoader:
         self._cache = cache
         self._repair_loop_results = repair_loop_results
         self._loading: dict[int, asyncio.Task[ExecutionEntry]] = {}
+        self._gate = LoadGate(PARALLEL_LOADS, cache.budget)
 
     async def load(self, execution_id: int) -> ExecutionEntry:
         """The execution's entry, from the cache or the log.
@@ -65,6 +69,10 @@ class StateLoader:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _load(self, execution_id: int) -> ExecutionEntry:
+        async with self._gate.enter(execution_id):
+            return await self._rebuild(execution_id)
+
+    async def _rebuild(self, execution_id: int) -> ExecutionEntry:
         state: ExecutionState | None = None
         position, event_id = 0, _SMALLEST_ID
         while True:
@@ -78,8 +86,9 @@ class StateLoader:
                 state.apply(event)
                 state.cursor = max(state.cursor, event.log_position)
                 position, event_id = event.log_position, event.event_id
-            if len(page) < PAGE:
+            if state is None or len(page) < PAGE:
                 break
+            await self._gate.hold(execution_id, state.approximate_bytes)
         if state is None:
             raise NotFoundError(f"Execution not found: {execution_id}")
         playbook = await self._playbooks.get(state.catalog_id)
