@@ -124,6 +124,7 @@ class Lane:
                 await self._attempt(batch, scope)
             except StaleStateError as stale:
                 self._forget(scope)
+                _accept_own_starts(batch, scope, stale.executions)
                 for execution_id in stale.executions:
                     self._services.shared[execution_id] = None
                 while len(self._services.shared) > SHARED_LIMIT:
@@ -283,6 +284,17 @@ class Lane:
             return False
         async with self._connection.use() as connection, connection.transaction():
             return await self._services.store.was_committed(connection, *witness)
+
+
+def _accept_own_starts(batch: Sequence[Work], scope: BatchScope, executions: Sequence[int]) -> None:
+    """Answer the starts whose execution is in the log already.
+
+    Their ids were minted for them, so it was an earlier attempt of ours: its connection broke, and it got its lock only
+    after `_was_committed` had looked. What it announced nowhere the re-announcer finds.
+    """
+    for work, outcome in zip(batch, scope.outcomes, strict=True):
+        if work.creates_execution and work.execution_id in executions and not work.future.done():
+            work.future.set_result(outcome)
 
 
 def _refuse(batch: Sequence[Work], error: NoetlError) -> None:

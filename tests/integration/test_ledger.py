@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 
 from noetl.errors import ConflictError, NotFoundError, UnprocessableError
 from noetl.ledger.items import StartExecution
 from noetl.ledger.ledger import LedgerLimits
+from noetl.ledger.loader import PARALLEL_LOADS
 from noetl.store.commands import CommandStore
+from noetl.store.database import ConnectionLostError
 from tests.integration.ledger_harness import incoming, open_ledger, rows
 
 if TYPE_CHECKING:
@@ -186,6 +189,62 @@ async def test_idempotency_key_starts_one_execution(ledger: LedgerHarness) -> No
     started = await asyncio.gather(*(ledger.ledger.start(request) for _ in range(8)))
     assert len({item.execution_id for item in started}) == 1
     assert len(await ledger.log(started[0].execution_id)) == 2
+
+
+async def test_start_is_answered_once_although_its_first_attempt_arrives_late(
+    migrated_database_url: str, ledger: LedgerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I14: the connection broke, and the statement took its lock only after the lane had looked for it."""
+    store = ledger.ledger._store
+    append = store.append
+    attempts: list[tuple[Any, ...]] = []
+
+    async def late_append(*arguments: Any) -> dict[int, int]:
+        attempts.append(arguments)
+        if len(attempts) == 1:
+            raise ConnectionLostError("gone")
+        if len(attempts) == 2:
+            connection = await asyncpg.connect(migrated_database_url)
+            await append(connection, *attempts[0][1:])
+            await connection.close()
+        return await append(*arguments)
+
+    before = await rows(migrated_database_url, "SELECT count(*) FROM noetl.execution")
+    monkeypatch.setattr(store, "append", late_append)
+    execution = await ledger.start("ledger/linear")
+    monkeypatch.undo()
+    assert len(attempts) == 2
+    assert [event for event, _, _ in await ledger.log(execution)] == ["playbook_started", "command.issued"]
+    assert await rows(migrated_database_url, "SELECT count(*) FROM noetl.execution") == [(before[0][0] + 1,)]
+    waiting = [item for item in await CommandStore(ledger.database).waiting(0, 100) if item.execution_id == execution]
+    assert len(waiting) == 1
+    view = await ledger.ledger.claim(waiting[0].event_id, "w1")
+    assert view.execution_id == execution
+
+
+async def test_states_are_rebuilt_a_few_at_a_time(
+    migrated_database_url: str, ledger: LedgerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P5: a process that starts while many executions are under way."""
+    executions = [await ledger.start("ledger/linear") for _ in range(30)]
+    async with open_ledger(migrated_database_url, machine_id=2) as cold:
+        events = cold.ledger._events
+        page = events.page
+        reading, most = 0, 0
+
+        async def counted(*arguments: Any) -> Any:
+            nonlocal reading, most
+            reading += 1
+            most = max(most, reading)
+            try:
+                return await page(*arguments)
+            finally:
+                reading -= 1
+
+        monkeypatch.setattr(events, "page", counted)
+        await asyncio.gather(*(cold.ledger.cancel(execution) for execution in executions))
+        assert most == PARALLEL_LOADS
+        assert len(cold.ledger.states) == len(executions)
 
 
 async def test_cancelled_execution_issues_and_gives_out_nothing(ledger: LedgerHarness) -> None:
