@@ -42,6 +42,7 @@ from noetl.ledger.playbooks import Playbooks
 from noetl.messaging.announcer import NatsAnnouncer, SilentAnnouncer
 from noetl.messaging.connection import NatsConnection
 from noetl.messaging.reannouncer import Reannouncer
+from noetl.messaging.streams import SEGMENTS
 from noetl.observability.logging import JsonHandler
 from noetl.observability.metrics import Metrics
 from noetl.process_health import ProcessHealth
@@ -339,6 +340,10 @@ class Server:
                 first_pause_seconds=limits.reaper_pending_retry_seconds,
                 per_second=limits.announce_rate,
             )
+
+            for segment in SEGMENTS:
+                unheard = self.metrics.nats_unheard.labels(segment)
+                unheard.track(lambda segment=segment: float(reannouncer.is_unheard(segment)))
 
             async def reannounce() -> None:
                 self.metrics.nats_reannounced.inc(await reannouncer.sweep())

@@ -142,8 +142,11 @@ class NatsAnnouncer:
             acknowledgement = await self._send(publish)
             outcome = "ok"
         except NoStreamResponseError:
-            self._again(publish._replace(is_repeated=True))
-            self._connection.report_missing_stream()
+            if self._connection.streams.of(publish.item.segment) is None:
+                self._leave(event_id)  # known to have no stream: the re-announcer looks for one from time to time
+            else:
+                self._again(publish._replace(is_repeated=True))
+                self._connection.report_missing_stream()
         except Exception as error:  # whatever the driver trips over: NATS must never end the server
             self._again(publish._replace(is_repeated=True))
             log.debug("Publish failed, will be repeated", extra={"event_id": event_id, "error": repr(error)})
@@ -187,7 +190,8 @@ class NatsAnnouncer:
             self._drained.set()
 
     def _remember(self, event_id: int, number: int, acknowledgement: PubAck) -> None:
-        self._announced[event_id] = Announced(acknowledgement.seq, self._connection.stream_created, number, monotonic())
+        created = self._connection.streams.created(acknowledgement.stream)
+        self._announced[event_id] = Announced(acknowledgement.seq, created, number, monotonic())
         while len(self._announced) > REMEMBERED:
             self._announced.popitem(last=False)
 

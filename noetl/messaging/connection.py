@@ -1,4 +1,4 @@
-"""The NATS connection: kept up in the background, with the stream that the notifications need."""
+"""The NATS connection: kept up in the background, with the streams that the notifications need."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import nats
 from nats.errors import Error as NatsError
-from nats.js.api import StorageType, StreamConfig
-from nats.js.errors import NotFoundError
+
+from noetl.messaging.streams import CommandStreams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nats.aio.client import Client
     from nats.js import JetStreamContext
-    from nats.js.api import ConsumerInfo, StreamInfo
+
+    from noetl.messaging.streams import StreamView
 
 log = logging.getLogger("noetl.messaging")
 
@@ -30,9 +31,9 @@ MISSING_STREAM_PAUSE: Final = 1.0
 
 
 class NatsConnection:
-    """Connects, reconnects for ever, and ensures the stream at each new connection.
+    """Connects, reconnects for ever, and ensures the streams at each new connection.
 
-    ``state`` is ``connected`` only while the stream is there, else ``disconnected``.
+    ``state`` is ``connected`` only while they are there, else ``disconnected``.
     """
 
     def __init__(
@@ -53,15 +54,12 @@ class NatsConnection:
             self._options |= {"user": user, "password": password or ""}
         elif token:
             self._options["token"] = token
-        self._configured_stream = stream
         self.subject: Final = subject
         self._client: Client | None = None
         self._context: JetStreamContext | None = None
         self._lost = asyncio.Event()
         self._ready = asyncio.Event()
-        self.stream: str = stream
-        self.stream_created: object = None
-        """Creation time of the stream that we publish to: another value means that it is a new, empty one."""
+        self.streams = CommandStreams(subject, stream)
         self.reconnects = 0
         self._is_stream_missing = False
         self.on_connect: Callable[[], None] = lambda: None
@@ -79,7 +77,7 @@ class NatsConnection:
         return self._context
 
     async def ready(self) -> None:
-        """Wait until the connection and the stream are there."""
+        """Wait until the connection and the streams are there."""
         await self._ready.wait()
 
     async def run(self) -> None:
@@ -89,7 +87,7 @@ class NatsConnection:
             while True:
                 try:
                     await self._connect()
-                    await self.ensure_stream()
+                    await self.ensure_streams()
                 except Exception as error:  # whatever the driver trips over: NATS must never end the server
                     log.warning("NATS is not available, trying again", extra={"error": _short(error)})
                     await self._close_client()
@@ -98,7 +96,7 @@ class NatsConnection:
                     continue
                 pause = FIRST_PAUSE
                 self._ready.set()
-                log.info("NATS connected", extra={"stream": self.stream})
+                log.info("NATS connected", extra={"streams": self.streams.names})
                 self.on_connect()
                 await self._lost.wait()
                 self.reconnects += 1
@@ -117,44 +115,13 @@ class NatsConnection:
         self._is_stream_missing = True
         self._lost.set()
 
-    async def ensure_stream(self) -> None:
-        """Use whichever stream covers the subjects; widen ours, or create it, when none does (00-decisions, 12)."""
-        context = self.context
-        try:
-            name = await context.find_stream_name_by_subject(f"{self.subject}.shared.0")
-        except NotFoundError:
-            name = await self._make_stream(context)
-        info = await context.stream_info(name)
-        self.stream = name
-        self.stream_created = info.created
+    async def ensure_streams(self) -> None:
+        """Look again which streams take the commands, and make what is missing."""
+        await self.streams.ensure(self.context)
 
-    async def _make_stream(self, context: JetStreamContext) -> str:
-        name = self._configured_stream
-        subjects = [self.subject, f"{self.subject}.>"]  # what the worker would create (spec 20, section 4.3)
-        try:
-            info = await context.stream_info(name)
-        except NotFoundError:
-            await context.add_stream(  # pyright: ignore[reportUnknownMemberType]
-                StreamConfig(name=name, subjects=subjects, storage=StorageType.FILE)
-            )
-        else:
-            config = info.config
-            config.subjects = sorted({*(config.subjects or []), *subjects})
-            await context.update_stream(config)  # pyright: ignore[reportUnknownMemberType]
-        return name
-
-    async def stream_info(self, subjects_filter: str | None = None) -> StreamInfo:
-        """State of the stream, with message counts per subject below the filter."""
-        return await self.context.stream_info(self.stream, subjects_filter=subjects_filter)
-
-    async def consumers(self) -> list[ConsumerInfo]:
-        """All consumers of the stream."""
-        found: list[ConsumerInfo] = []
-        while True:
-            page = await self.context.consumers_info(self.stream, offset=len(found))
-            found.extend(page)
-            if len(page) < 256:
-                return found
+    async def view(self, stream: str) -> StreamView:
+        """State and consumers of one of our streams."""
+        return await self.streams.view(self.context, stream)
 
     def _is_connected(self) -> bool:
         return self._client is not None and self._client.is_connected

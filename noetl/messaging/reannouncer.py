@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from time import monotonic
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
@@ -31,6 +31,8 @@ log = logging.getLogger("noetl.messaging")
 
 PAGE: Final = 1_000
 LONGEST_PAUSE_SECONDS: Final = 3_600.0
+LOOK_SECONDS: Final = 60.0
+"""How long it is true that nobody listens, after the last look: another process may have taken over the sweeps."""
 REMEMBERED: Final = 100_000
 
 
@@ -40,6 +42,13 @@ class SegmentSource(Protocol):
     async def segment(self, catalog_id: int) -> str:
         """``system`` or ``shared``."""
         ...
+
+
+class _Segment(NamedTuple):
+    """The stream of a segment, and the consumers of the segment there."""
+
+    info: StreamInfo
+    consumers: list[ConsumerInfo]
 
 
 class _Pause(NamedTuple):
@@ -73,36 +82,39 @@ class Reannouncer:
         """Stream, and where it ended when a command of unknown place was first seen: its message is not behind that."""
         self._unheard: set[str] = set()
         """Segments whose commands wait while nobody listens."""
+        self._looked_at = -LOOK_SECONDS
         self._after: tuple[datetime, int] | None = None
+
+    def is_unheard(self, segment: str) -> bool:
+        """Whether commands of a segment wait and no consumer is there for them; False where nobody sweeps any more."""
+        return segment in self._unheard and monotonic() - self._looked_at < LOOK_SECONDS
 
     async def sweep(self) -> int:
         """Announce lost commands; returns how many. Does nothing while NATS is away or publishes are still queued."""
         if self._connection.state != "connected":
             return 0
+        self._looked_at = monotonic()
+        is_first = self._after is None
         waiting = await self._commands.waiting(self._after_seconds, PAGE, self._after)
         # The next sweep goes on behind this page, so that old commands nobody takes do not hide the others.
         self._after = (waiting[-1].waiting_since, waiting[-1].event_id) if len(waiting) == PAGE else None
-        if not waiting:
-            return 0
-        try:
-            info = await self._connection.stream_info()
-            consumers = await self._connection.consumers()
-        except (NatsError, APIError, OSError, TimeoutError) as error:
-            log.info("The stream cannot be looked at", extra={"error": repr(error)})
-            return 0
         announced = 0
+        views: dict[str, _Segment | None] = {}
         for command in waiting:
             if self._announcer.is_queued(command.event_id):
                 continue
-            segment = await self._segments.segment(command.catalog_id)
-            root = self._connection.subject
-            mine = [consumer for consumer in consumers if _covers(consumer, root, segment)]
-            self._watch_consumers(segment, f"{root}.{segment}.>", is_there=bool(mine))
-            if not mine and info.state.messages:
+            name = await self._segments.segment(command.catalog_id)
+            if name not in views:
+                views[name] = await self._look_at(name)
+            segment = views[name]
+            if segment is None:
+                continue
+            info = segment.info
+            if not segment.consumers and info.state.messages:
                 # Nobody listens yet: whoever comes gets the stream from its beginning.
                 if self._is_in_stream(command, info.created, info.state.first_seq, info.state.last_seq):
                     continue
-            elif not self._is_lost(command, mine, info):
+            elif not self._is_lost(command, segment.consumers, info):
                 continue
             if self._is_paused(command.event_id):
                 continue
@@ -113,20 +125,37 @@ class Reannouncer:
                         command.event_id,
                         command.command_id,
                         command.step,
-                        segment,
+                        name,
                         command.attempt,
                     )
                 ]
             )
             announced += 1
             await asyncio.sleep(1 / self._per_second)
+        if is_first and self._after is None:
+            self._unheard.intersection_update(views)
         if announced:
             log.info("Announced waiting commands again", extra={"count": announced})
         return announced
 
-    def _watch_consumers(self, segment: str, subject: str, *, is_there: bool) -> None:
+    async def _look_at(self, segment: str) -> _Segment | None:
+        """The stream of a segment and who reads the segment there; None while that cannot be told."""
+        root = self._connection.subject
+        try:
+            stream = self._connection.streams.of(segment)
+            if stream is None:
+                await self._connection.ensure_streams()
+                stream = self._connection.streams.of(segment)
+            view = None if stream is None else await self._connection.view(stream)
+        except (NatsError, APIError, OSError, TimeoutError) as error:
+            log.info("The stream cannot be looked at", extra={"error": repr(error)})
+            return None
+        mine = [] if view is None else [consumer for consumer in view.consumers if _covers(consumer, root, segment)]
+        self._watch_consumers(segment, {"stream": stream, "subject": f"{root}.{segment}.>"}, is_there=bool(mine))
+        return None if view is None else _Segment(view.info, mine)
+
+    def _watch_consumers(self, segment: str, extra: dict[str, Any], *, is_there: bool) -> None:
         """Say once that commands wait for a consumer that is not there (spec 70, I17), and once that it is."""
-        extra = {"stream": self._connection.stream, "subject": subject}
         if is_there and segment in self._unheard:
             self._unheard.discard(segment)
             log.info("The consumer is there again", extra=extra)

@@ -50,6 +50,7 @@ MERGE_RULES: Final = {
     "noetl_build_info": "max",
     "noetl_event_loop_lag_seconds": "max",
     "noetl_nats_connected": "min",
+    "noetl_nats_segment_unheard": "max",
     "process_start_time_seconds": "min",
 }
 """Families whose values are not added up over the processes of one server."""
@@ -324,6 +325,11 @@ class Metrics:
         self.nats_waiting = self._gauge(
             "noetl_nats_notifications_waiting", "Notifications NATS does not have."
         ).labels()
+        self.nats_unheard = self._gauge(
+            "noetl_nats_segment_unheard",
+            "Whether commands of a pool segment wait and no consumer is there for them.",
+            "pool_segment",
+        )
         self.nats_reannounced = self._counter("noetl_nats_reannounced_total", "Notifications repeated.").labels()
         self.nats_reconnects = self._counter(
             "noetl_nats_reconnects_total", "Connections to NATS after the first."

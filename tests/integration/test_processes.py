@@ -174,6 +174,7 @@ async def test_work_of_the_ledger_the_messaging_and_the_sweeps_is_counted(server
         "noetl_nats_connected": 1,
         "noetl_nats_notifications_waiting": 0,
         "noetl_nats_reannounced_total": 0,
+        'noetl_nats_segment_unheard{pool_segment="system"}': 0,
         "noetl_commands_requeued_total": 0,
         "noetl_snowflake_clock_backwards_total": 0,
         "noetl_log_lines_dropped_total": 0,
