@@ -135,7 +135,7 @@ def _answer(names: Names, label: str, status: int, body: Any) -> list[Any]:
 
 
 async def _execution(stage: Stage, names: Names, execution: Execution, log: Sequence[Any]) -> Recording:
-    raw = [_event(row) for row in log]
+    raw = [event_of(row) for row in log]
     rows = [{key: item for key, item in event.items() if key != "catalog_id"} for event in names.apply(raw)]
     by_id = {row["event_id"]: event for row, event in zip(log, raw, strict=True)}
     messages = [
@@ -158,7 +158,8 @@ async def _execution(stage: Stage, names: Names, execution: Execution, log: Sequ
     }
 
 
-def _event(row: Any) -> dict[str, Any]:
+def event_of(row: Any) -> dict[str, Any]:
+    """A row of ``noetl.event`` without what is NULL."""
     event = {key: value for key, value in row.items() if value is not None and key != "event_id"}
     for key in ("context", "result", "meta"):
         if key in event:
