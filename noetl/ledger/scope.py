@@ -293,10 +293,10 @@ class ExecutionScope:
         )
 
     def update_command(
-        self, issued_event_id: int, status: str, latest: int, *, worker_id: str | None = None,
+        self, issued_event_id: int, status: str, latest: int | None, *, worker_id: str | None = None,
         error: str | None = None, attempt: int | None = None,
     ) -> None:  # fmt: skip
-        """Let the row of a command follow its event."""
+        """Let the row of a command follow its event ``latest``; None if that is an old one."""
         self.batch.rows.update_command(
             self.state.execution_id,
             issued_event_id,

@@ -1,6 +1,6 @@
 """The operations of the ledger: each reads one execution's state and appends what follows from it.
 
-``apply`` runs inside a batch, synchronously. It raises a NoetlError before it appends anything (only its sender is
+``apply`` runs inside a batch, synchronously. It raises a NoetlError before it appends any event (only its sender is
 refused), or appends everything and returns the reply.
 """
 
@@ -230,6 +230,8 @@ class ClaimWork(Work):
         if command is None:
             raise NotFoundError(f"command.issued event not found: {self.event_id}")
         if command.status in (CommandStatus.COMPLETED, CommandStatus.FAILED):
+            # A row that another server has left PENDING would be announced again until it says so too.
+            scope.update_command(self.event_id, command.status.name, None)
             raise ConflictError("Command already reached terminal state")
         if state.run_status is RunStatus.CANCELLED or command.status is CommandStatus.CANCELLED:
             raise ConflictError("Execution has been cancelled")

@@ -95,7 +95,7 @@ class BatchRows:
         execution_id: int,
         issued_event_id: int,
         status: str,
-        latest_event_id: int,
+        latest_event_id: int | None,
         at: datetime,
         *,
         worker_id: str | None = None,

@@ -263,6 +263,22 @@ async def test_cancelled_execution_issues_and_gives_out_nothing(ledger: LedgerHa
     ]
 
 
+async def test_row_that_another_server_left_pending_is_closed_by_the_claim_that_comes_for_it(
+    ledger: LedgerHarness,
+) -> None:
+    """D4: the reference never touches its rows again, so they look as if nobody had heard of them."""
+    execution = await ledger.start("ledger/linear")
+    item = await ledger.announcer.queue.get()
+    await ledger.work(item, {"ok": True})
+    await ledger.database.execute(
+        "UPDATE noetl.command SET status = 'PENDING', completed_at = NULL WHERE event_id = $1", item.event_id
+    )
+    with pytest.raises(ConflictError, match="terminal state"):
+        await ledger.claim(item, "w2")
+    waiting = await CommandStore(ledger.database).waiting(0, 1_000)
+    assert item.event_id not in {command.event_id for command in waiting if command.execution_id == execution}
+
+
 async def test_nothing_waits_once_the_execution_has_failed(ledger: LedgerHarness) -> None:
     """D4: one iteration fails, one is being worked on, the others have not begun."""
     execution = await ledger.start("ledger/parallel", n=[1, 2, 3, 4])

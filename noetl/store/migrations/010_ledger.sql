@@ -115,7 +115,7 @@ BEGIN
                 THEN update_at[position] ELSE target.completed_at END,
             error = coalesce(update_error[position], target.error),
             attempt = coalesce(update_attempt[position], target.attempt),
-            latest_event_id = update_latest[position],
+            latest_event_id = coalesce(update_latest[position], target.latest_event_id),
             updated_at = update_at[position]
         WHERE target.execution_id = update_execution[position] AND target.event_id = update_issued[position]
             AND target.status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED');
