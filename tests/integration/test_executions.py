@@ -298,6 +298,7 @@ async def test_the_sweep_finds_what_lists_did_not_and_remembers_its_place(store:
 async def test_one_derivation_of_the_status_for_list_and_status(
     store: ExecutionStore, types: list[str], status: str
 ) -> None:
+    """I7."""
     await write(store, 10, 1, "playbook_started")
     for number, event_type in enumerate(types, 2):
         await write(store, 10, number, event_type, status="FAILED" if "failed" in event_type else "X")

@@ -118,6 +118,7 @@ async def test_two_processes_on_one_database_decide_once(migrated_database_url: 
 
 
 async def test_second_claim_by_another_worker_is_refused(ledger: LedgerHarness) -> None:
+    """I1."""
     await ledger.start("ledger/linear")
     item = await ledger.announcer.queue.get()
     outcomes = await asyncio.gather(
@@ -152,6 +153,7 @@ async def test_event_of_unknown_execution_is_refused(ledger: LedgerHarness) -> N
 
 
 async def test_repeated_event_is_stored_once_and_answered_alike(ledger: LedgerHarness) -> None:
+    """I21."""
     execution = await ledger.start("ledger/linear")
     item = await ledger.announcer.queue.get()
     await ledger.claim(item)

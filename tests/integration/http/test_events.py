@@ -319,6 +319,7 @@ async def test_secrets_are_redacted_in_result_and_meta_but_not_in_the_status(cli
 
 
 async def test_nul_is_stripped_from_payload_and_meta(client: RawClient, log: Log) -> None:
+    """I25."""
     await post(client, payload={"a\0": "b\0c", "d": "\\u0000"}, meta={"e": "\0"})
     assert json.loads(log.last.result)["context"] == {"a": "bc", "d": "\\u0000"}
     assert json.loads(log.last.meta)["e"] == ""
@@ -326,6 +327,7 @@ async def test_nul_is_stripped_from_payload_and_meta(client: RawClient, log: Log
 
 @pytest.mark.parametrize("field", ["step", "event_type", "status", "worker_id"])
 async def test_nul_and_too_long_texts_are_refused_with_the_field(client: RawClient, log: Log, field: str) -> None:
+    """I25."""
     reply = await post(client, **{field: "a\0b"})
     assert (reply.status, reply.json) == (422, {"error": f"{field} must not contain U+0000", "status": 422})
     if field != "worker_id":
