@@ -71,7 +71,7 @@ class Workers:
         if answer.status != 200:
             figures.errors += answer.status != 409
             return
-        command_id = answer.json["meta"]["command_id"]
+        command_id = notice["command_id"]
         result = {"status": "success", "context": {"status": "success", "data": {"ok": True}}}
         for event_type, status, context in (
             ("command.started", "STARTED", {}),

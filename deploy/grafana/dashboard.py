@@ -171,6 +171,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             Panel("Notifications that NATS does not have", (value("noetl_nats_notifications_waiting", "instance"),)),
             Panel("Connected", (("noetl_nats_connected*", "{{instance}}"),)),
             Panel("Notifications repeated", (rate("noetl_nats_reannounced_total"),), "ops"),
+            Panel("Pool segments that no worker hears", (value("noetl_nats_segment_unheard", "pool_segment"),)),
             Panel(
                 "Reconnects (1 h)",
                 (("sum by (instance) (increase(noetl_nats_reconnects_total*[1h]))", "{{instance}}"),),
