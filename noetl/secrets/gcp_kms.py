@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ from noetl.secrets.strict_base64 import Base64Error, decode_base64, encode_base6
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from noetl.secrets.web import HttpCall
 
 T = TypeVar("T")
 
@@ -25,16 +27,6 @@ PRIMARY: Final = "primary"
 _KEY_NAME: Final = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:/-]|(?:^|/)\.{1,2}(?:/|$)", re.ASCII)
 _SHOWN: Final = 200
-
-
-class HttpCall(Protocol):
-    """One HTTP request with a whole answer."""
-
-    async def __call__(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout_seconds: float
-    ) -> tuple[int, bytes]:
-        """Status and body; raises OSError or TimeoutError when no answer came."""
-        ...
 
 
 class _Token(msgspec.Struct):

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from noetl.config.settings import SecuritySettings
     from noetl.secrets.envelope import WrappedKey
-    from noetl.secrets.gcp_kms import HttpCall
     from noetl.secrets.key_managers import KeyManager
+    from noetl.secrets.web import HttpCall
 
 NO_KEY: Final = "NOETL_ENCRYPTION_KEY is not set: credential encryption is unavailable"
 

@@ -1,36 +1,203 @@
-"""HTTP requests to key managers and secret stores, over the standard library in a thread."""
+"""HTTP requests to key managers, secret stores and servers of other regions: one connection each, whole answers."""
 
 from __future__ import annotations
 
 import asyncio
-import urllib.error
-import urllib.request
-from typing import TYPE_CHECKING, Final
+import ssl
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import httptools
+
+from noetl.config.provider_settings import ProxySettings
+from noetl.secrets.proxies import Proxies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ANSWER_LIMIT: Final = 4 * 2**20
+REDIRECTS: Final = 10
+
+_PORTS: Final = {"http": 80, "https": 443}
+_REDIRECTING: Final = frozenset({301, 302, 303, 307, 308})
+_PIECE: Final = 2**16
 
 
-async def http_call(
-    method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout_seconds: float
-) -> tuple[int, bytes]:
-    """One request; returns status and body whatever the status is.
+class HttpCall(Protocol):
+    """One HTTP request with a whole answer."""
 
-    Raises:
-        OSError, TimeoutError: no answer.
+    async def __call__(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_seconds: float,
+        trust: ssl.SSLContext | None = None,
+    ) -> tuple[int, bytes]:
+        """Status and body; ``trust`` holds the authorities to believe, None those of the system.
+
+        Raises:
+            OSError, TimeoutError: no answer came within ``timeout_seconds``.
+        """
+        ...
+
+
+class AnswerError(OSError):
+    """What came back is no HTTP answer that can be used."""
+
+
+class HttpClient:
+    """Makes requests directly or through the proxies of the settings.
+
+    Redirects of GET are followed as the reference does: the ``authorization`` of a request never goes to another
+    origin, and nothing goes from https to http. A redirected POST is an answer like any other, because its body is a
+    secret that was meant for the first address.
     """
-    request = urllib.request.Request(  # noqa: S310 (the URL comes from the operator's settings)
-        url, data=body, headers=dict(headers), method=method
-    )
-    return await asyncio.to_thread(_send, request, timeout_seconds)
+
+    def __init__(self, proxies: ProxySettings | None = None) -> None:
+        self._proxies = Proxies(proxies or ProxySettings())
+        self._system_trust: ssl.SSLContext | None = None
+
+    async def __call__(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_seconds: float,
+        trust: ssl.SSLContext | None = None,
+    ) -> tuple[int, bytes]:
+        """See `HttpCall`."""
+        async with asyncio.timeout(timeout_seconds):
+            for _ in range(REDIRECTS):
+                answer = await self._exchange(method, urlsplit(url), headers, body, trust)
+                if method != "GET" or answer.status not in _REDIRECTING or not answer.location:
+                    return answer.status, bytes(answer.body)
+                target = urljoin(url, answer.location)
+                if (urlsplit(url).scheme, urlsplit(target).scheme) == ("https", "http"):
+                    raise AnswerError("redirected from https to http")
+                if _origin(url) != _origin(target):
+                    headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+                url = target
+        raise AnswerError("redirected too often")
+
+    async def _exchange(
+        self,
+        method: str,
+        url: SplitResult,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        trust: ssl.SSLContext | None,
+    ) -> _Answer:
+        secure, host, port = _target(url)
+        proxy = self._proxies.of(url.scheme, host)
+        context = (trust or self._system()) if secure else None
+        authority = host if port == _PORTS[url.scheme] else f"{host}:{port}"
+        if ":" in host:
+            authority = authority.replace(host, f"[{host}]", 1)
+        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        lines = {"host": authority, "accept": "*/*", "connection": "close"}
+        if proxy is None:
+            streams = await asyncio.open_connection(host, port, ssl=context)
+        else:
+            streams = await asyncio.open_connection(proxy.host, proxy.port)
+            if context is None:
+                target, lines = f"http://{authority}{target}", {**lines, **proxy.headers}
+        reader, writer = streams
+        try:
+            if proxy is not None and context is not None:
+                tunnel = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                writer.write(_head("CONNECT", tunnel, {"host": tunnel, **proxy.headers}))
+                granted = await _read_answer(reader, ends_with_head=True)
+                if granted.status != 200:
+                    raise AnswerError(f"the proxy answered HTTP {granted.status}")
+                await writer.start_tls(context, server_hostname=host)
+            if body is not None:
+                lines["content-length"] = str(len(body))
+            lines |= {name.lower(): value for name, value in headers.items()}
+            writer.write(_head(method, target, lines) + (body or b""))
+            return await _read_answer(reader)
+        finally:
+            writer.transport.abort()
+
+    def _system(self) -> ssl.SSLContext:
+        if self._system_trust is None:
+            self._system_trust = ssl.create_default_context()
+        return self._system_trust
 
 
-def _send(request: urllib.request.Request, timeout_seconds: float) -> tuple[int, bytes]:
+class _Answer:
+    """An answer while it is parsed."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.location = ""
+        self.body = bytearray()
+        self.head_complete = False
+        self.complete = False
+        self.has_length = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header line."""
+        match name.lower():
+            case b"location":
+                self.location = value.decode("latin-1")
+            case b"content-length" | b"transfer-encoding":
+                self.has_length = True
+            case _:
+                pass
+
+    def on_headers_complete(self) -> None:
+        """The head ends."""
+        self.head_complete = True
+
+    def on_body(self, piece: bytes) -> None:
+        """A piece of the body."""
+        if len(self.body) + len(piece) > ANSWER_LIMIT:
+            raise AnswerError(f"the answer is larger than {ANSWER_LIMIT} bytes")
+        self.body += piece
+
+    def on_message_complete(self) -> None:
+        """The answer ends."""
+        self.complete = True
+
+
+async def _read_answer(reader: asyncio.StreamReader, *, ends_with_head: bool = False) -> _Answer:
+    answer = _Answer()
+    parser = httptools.HttpResponseParser(answer)
+    while not answer.complete and not (ends_with_head and answer.head_complete):
+        piece = await reader.read(_PIECE)
+        if not piece:
+            if answer.head_complete and not answer.has_length:
+                break  # an answer without a length ends with the connection
+            raise AnswerError("the connection was closed before the answer was complete")
+        try:
+            parser.feed_data(piece)
+        except httptools.HttpParserError as error:
+            cause: Any = error.__context__
+            raise (cause if isinstance(cause, AnswerError) else AnswerError("the answer is not HTTP")) from None
+        answer.status = parser.get_status_code()
+    return answer
+
+
+def _head(method: str, target: str, lines: Mapping[str, str]) -> bytes:
+    text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    if text.count("\n") != len(lines) or text.count("\r") != len(lines) or any(mark in target for mark in "\r\n "):
+        raise AnswerError("a line break in a header")
+    return f"{method} {target} HTTP/1.1\r\n{text}\r\n".encode("utf-8", "surrogatepass")
+
+
+def _target(url: SplitResult) -> tuple[bool, str, int]:
+    if url.scheme not in _PORTS or not url.hostname:
+        raise AnswerError("not an address of http or https")
     try:
-        with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:  # noqa: S310
-            return answer.status, answer.read(ANSWER_LIMIT)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read(ANSWER_LIMIT)
+        return url.scheme == "https", url.hostname, url.port or _PORTS[url.scheme]
+    except ValueError:
+        raise AnswerError("the port of the address is no number") from None
+
+
+def _origin(url: str) -> tuple[bool, str, int]:
+    return _target(urlsplit(url))

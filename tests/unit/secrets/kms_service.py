@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 KEY_NAME = "projects/p/locations/eu/keyRings/r/cryptoKeys/k"
@@ -27,9 +28,16 @@ class KmsService:
         self.requests: list[tuple[str, str, dict[str, str], bytes | None]] = []
 
     async def __call__(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout_seconds: float
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_seconds: float,
+        trust: ssl.SSLContext | None = None,
     ) -> tuple[int, bytes]:
-        assert timeout_seconds == 10
+        assert (timeout_seconds, trust) == (10, None)
         self.requests.append((method, url, dict(headers), body))
         if url == "http://metadata/token":
             assert (method, headers["Metadata-Flavor"], body) == ("GET", "Google", None)
