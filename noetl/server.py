@@ -21,6 +21,7 @@ from noetl.http.commands import CommandRoutes
 from noetl.http.container_callback import ContainerCallbackRoutes
 from noetl.http.credential_reading import CredentialReader
 from noetl.http.credentials import CredentialRoutes
+from noetl.http.cross_region import CrossRegionRoutes
 from noetl.http.events import EventRoutes
 from noetl.http.executions import ExecutionRoutes
 from noetl.http.executions_start import ExecuteRoutes
@@ -51,10 +52,11 @@ from noetl.runtime.periodic import Job, PeriodicJobs
 from noetl.runtime.processes import outlive_parent_never
 from noetl.runtime.recovery import CommandRecovery
 from noetl.runtime.scrape import SharedMetrics
+from noetl.secrets.assembly import Resolution
 from noetl.secrets.audit import SecretAudit
 from noetl.secrets.rotation import Rotation
 from noetl.secrets.wallet import NO_KEY, make_wallet
-from noetl.secrets.web import http_call
+from noetl.secrets.web import HttpClient
 from noetl.store.catalog import CatalogStore
 from noetl.store.commands import CommandStore
 from noetl.store.container_callbacks import ContainerCallbackStore
@@ -181,6 +183,15 @@ class Server:
                 operation, outcome, status
             ).inc(),
         )
+        outgoing = HttpClient(settings.secrets.proxies)
+        self._wallet = make_wallet(settings.security, outgoing, settings.secrets.gcp.metadata_token_url)
+        self._resolution = (
+            None
+            if self._wallet is None
+            else Resolution(
+                settings, database, self._wallet, self._playbooks, self._secret_audit, self.metrics, outgoing
+            )
+        )
         self._jobs = self._make_jobs(commands, executions, self._own_name)
         self.application = HttpApplication(
             observer=self.metrics,
@@ -216,6 +227,7 @@ class Server:
                     "schema": self._prepare(ready),
                     "metrics": self._shared_metrics.run(),
                     "secret-audit": self._secret_audit.run(),
+                    **({} if self._resolution is None else {"secret-refresh": self._resolution.refresher.run()}),
                     **({} if self._place is None else {"parent": outlive_parent_never(self._place, stop)}),
                     **({} if self._nats is None else {"nats": self._nats.run()}),
                     **({"announcer": self._announcer.run()} if isinstance(self._announcer, NatsAnnouncer) else {}),
@@ -312,6 +324,8 @@ class Server:
             Job("keychain", KEYCHAIN_SECONDS, self._keychain.delete_expired),
             Job("idempotency-keys", IDEMPOTENCY_SECONDS, self.ledger.forget_keys),
         ]
+        if (resolution := self._resolution) is not None:
+            jobs.append(Job("keychain-renewal", resolution.renewal_seconds, resolution.renewal.sweep))
         if sweeps.auto_recreate_runtime:
             interval = sweeps.runtime_interval_seconds or 30.0
             jobs.append(Job("registration", interval, self._register_itself, everywhere=True))
@@ -386,16 +400,15 @@ class Server:
 
     def _secret_routes(self) -> list[Routes]:
         """Credentials, keychain, rotation and audit; without a key those that need one answer 500."""
-        metrics = self.metrics
-        secrets = self._settings.secrets
-        wallet = make_wallet(self._settings.security, http_call, secrets.gcp.metadata_token_url)
+        metrics, wallet, resolution = self.metrics, self._wallet, self._resolution
         if wallet is None:
             log.error(NO_KEY)
         credentials = CredentialStore(self._database)
         tables = {"credential": credentials, "keychain": self._keychain}
         reader = rotation = None
         if wallet is not None:
-            reader = CredentialReader(credentials, wallet, self._secret_audit, None)
+            resolver = None if resolution is None else resolution.resolver
+            reader = CredentialReader(credentials, wallet, self._secret_audit, resolver)
             rotation = Rotation(
                 wallet, tables, lambda table, status: metrics.wallet_rotations.labels(table, status).inc()
             )
@@ -406,13 +419,19 @@ class Server:
                 wallet,
                 reader,
                 self._secret_audit,
-                broker=None,
+                broker=None if resolution is None else resolution.broker,
                 observer=metrics,
                 count_sealed=lambda status: metrics.credentials_sealed.labels(status).inc(),
             ),
             KeychainRoutes(self._keychain, wallet, self._secret_audit, metrics),
             WalletRoutes(rotation, tables),
             SecretAuditRoutes(self._secret_audit_store),
+            CrossRegionRoutes(
+                reader,
+                self._secret_audit,
+                self._settings.identity.server_region,
+                lambda region, outcome: metrics.secret_broker_calls.labels(region, outcome).inc(),
+            ),
         ]
 
     def _register_routes(self, catalog: CatalogStore, executions: ExecutionStore) -> None:

@@ -27,7 +27,7 @@ class Playbooks:
     def __init__(self, catalog: CatalogStore, budget_bytes: int, limits: Limits = DEFAULT_LIMITS) -> None:
         """``limits`` are for each rendering of a template."""
         self._catalog = catalog
-        self._limits = limits
+        self.limits = limits
         self._cache: ByteBoundedCache[int, Playbook] = ByteBoundedCache(budget_bytes)
 
     def parse(self, catalog_id: int, text: str) -> Playbook:
@@ -38,7 +38,7 @@ class Playbooks:
         """
         playbook = self._cache.get(catalog_id)
         if playbook is None:
-            playbook = parse_playbook(text, self._limits)
+            playbook = parse_playbook(text, self.limits)
             self._cache.put(catalog_id, playbook, BYTES_PER_SOURCE_BYTE * len(text))
         return playbook
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -42,6 +42,16 @@ class KeychainRow(msgspec.Struct, kw_only=True):
     auto_renew: bool
     access_count: int
     expired: bool
+
+
+class EndingRow(msgspec.Struct, kw_only=True):
+    """A row that renews itself and ends soon."""
+
+    cache_key: str
+    keychain_name: str
+    catalog_id: int
+    scope_type: str
+    execution_id: int | None
 
 
 class KeychainSummary(msgspec.Struct, kw_only=True):
@@ -94,8 +104,18 @@ class KeychainStore:
             " coalesce(access_count, 0) AS access_count, accessed_at, created_at"
             f" FROM {table} WHERE catalog_id = $1 ORDER BY keychain.created_at DESC, cache_key"
         )
+        ended = (
+            f"EXISTS (SELECT FROM {database.quoted_schema}.execution"
+            " WHERE execution.execution_id = keychain.execution_id AND execution.end_time IS NOT NULL)"
+        )
         self._clean = (
-            f"DELETE FROM {table} WHERE expires_at < now() - interval '1 day' AND coalesce(auto_renew, false) = false"
+            f"DELETE FROM {table} WHERE expires_at < now() - interval '1 day'"
+            f" AND (coalesce(auto_renew, false) = false OR {ended})"
+        )
+        self._ending = (
+            f"SELECT cache_key, keychain_name, catalog_id, scope_type, execution_id FROM {table}"
+            " WHERE auto_renew AND expires_at BETWEEN now() AND now() + $1 AND accessed_at > now() - $2"
+            f" AND NOT (scope_type = 'local' AND {ended}) ORDER BY expires_at LIMIT $3"
         )
         self._page = (
             f"SELECT cache_key, data_encrypted FROM {table} WHERE $1::text IS NULL OR cache_key > $1"
@@ -130,8 +150,16 @@ class KeychainStore:
         return [KeychainSummary(**record) for record in await self._database.fetch(self._list, catalog_id)]
 
     async def delete_expired(self) -> None:
-        """Delete what expired more than a day ago and renews itself no more (spec 40, section 7.5)."""
+        """Delete what expired more than a day ago and is renewed no more (spec 40, section 7.5).
+
+        What has ``auto_renew`` stays, unless its execution has ended.
+        """
         await self._database.execute(self._clean)
+
+    async def ending(self, within: timedelta, used_within: timedelta, limit: int) -> Sequence[EndingRow]:
+        """Live rows with ``auto_renew`` that end soon, were read of late, and whose execution (if local) still runs."""
+        records = await self._database.fetch(self._ending, within, used_within, limit)
+        return [EndingRow(**record) for record in records]
 
     async def page(self, after: str | None, limit: int) -> Sequence[tuple[str, str]]:
         """The next rows by key, as (key, record), for rotation."""
