@@ -114,8 +114,9 @@ class KeychainStore:
         )
         self._ending = (
             f"SELECT cache_key, keychain_name, catalog_id, scope_type, execution_id FROM {table}"
-            " WHERE auto_renew AND expires_at BETWEEN now() AND now() + $1 AND accessed_at > now() - $2"
-            f" AND NOT (scope_type = 'local' AND {ended}) ORDER BY expires_at LIMIT $3"
+            " WHERE auto_renew AND expires_at BETWEEN now() AND now() + $1::interval"
+            f" AND accessed_at > now() - $2::interval AND NOT (scope_type = 'local' AND {ended})"
+            " ORDER BY expires_at LIMIT $3"
         )
         self._page = (
             f"SELECT cache_key, data_encrypted FROM {table} WHERE $1::text IS NULL OR cache_key > $1"

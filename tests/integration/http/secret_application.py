@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,15 +13,21 @@ from noetl.config.secret import Secret
 from noetl.http.application import HttpApplication
 from noetl.http.credential_reading import CredentialReader
 from noetl.http.credentials import CredentialRoutes
+from noetl.http.cross_region import CrossRegionRoutes
 from noetl.http.internal_auth import InternalGuard, InternalToken
 from noetl.http.keychain import KeychainRoutes
 from noetl.http.runtime import RuntimeRoutes
 from noetl.http.secret_audit import SecretAuditRoutes
 from noetl.http.wallet import WalletRoutes
+from noetl.ledger.playbooks import Playbooks
+from noetl.observability.metrics import Metrics
+from noetl.secrets.assembly import Resolution
 from noetl.secrets.audit import SecretAudit
 from noetl.secrets.key_managers import LocalKeyManager
 from noetl.secrets.rotation import Rotation
 from noetl.secrets.wallet import Wallet
+from noetl.secrets.web import HttpClient
+from noetl.store.catalog import CatalogStore
 from noetl.store.credentials import CredentialStore
 from noetl.store.database import Database
 from noetl.store.keychain import KeychainStore
@@ -29,7 +36,7 @@ from noetl.store.secret_audit import SecretAuditStore
 from noetl.store.worker_keys import WorkerKeyStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from noetl.secrets.audit import AuditSink
     from noetl.secrets.resolution import SealingBroker, SecretResolver
@@ -52,6 +59,8 @@ class Secrets:
     database: Database
     application: HttpApplication
     audit: SecretAudit
+    metrics: Metrics
+    resolution: Resolution | None = None
     writes: list[tuple[str, bool]] = field(default_factory=list)
     counts: list[tuple[str, ...]] = field(default_factory=list)
 
@@ -78,9 +87,15 @@ async def secret_application(
     broker: SealingBroker | None = None,
     required: bool = False,
     sink: AuditSink | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Secrets]:
-    """Everything over the database of ``url``; ``wallet`` None is a server without a key."""
-    database = await Database.connect(load_settings({"DATABASE_URL": url}).database)
+    """Everything over the database of ``url``; ``wallet`` None is a server without a key.
+
+    With an ``environment``, entries of playbooks are resolved as its settings say, by the resolver and broker of the
+    server.
+    """
+    settings = load_settings({"DATABASE_URL": url, **(environment or {})})
+    database = await Database.connect(settings.database)
     ids = itertools.count(1)
     audit_store = SecretAuditStore(database)
     application = HttpApplication()
@@ -89,7 +104,14 @@ async def secret_application(
         audit_store if sink is None else sink, lambda: next(ids), server_region="here", required=required,
         count=lambda *labels: counts.append(labels),
     )  # fmt: skip
-    opened = Secrets(database, application, audit, counts=counts)
+    metrics = Metrics("test")
+    resolution = None
+    if environment is not None and wallet is not None:
+        playbooks = Playbooks(CatalogStore(database), 2**20)
+        outgoing = HttpClient(settings.secrets.proxies)
+        resolution = Resolution(settings, database, wallet, playbooks, audit, metrics, outgoing)
+        resolver, broker = resolution.resolver, resolution.broker
+    opened = Secrets(database, application, audit, metrics, resolution, counts=counts)
     credentials, keychain = CredentialStore(database), KeychainStore(database)
     tables: dict[str, Any] = {"credential": credentials, "keychain": keychain}
     reader = None if wallet is None else CredentialReader(credentials, wallet, audit, resolver)
@@ -101,14 +123,19 @@ async def secret_application(
         KeychainRoutes(keychain, wallet, audit, opened),
         WalletRoutes(None if wallet is None else Rotation(wallet, tables, opened.count), tables),
         SecretAuditRoutes(audit_store),
+        CrossRegionRoutes(reader, audit, settings.identity.server_region, opened.count),
         RuntimeRoutes(RuntimeStore(database), lambda: next(ids)),
         InternalGuard(InternalToken(Secret(TOKEN))),
     )  # fmt: skip
     for group in groups:
         group.register(application)
+    refreshing = None if resolution is None else asyncio.create_task(resolution.refresher.run())
     try:
         yield opened
     finally:
+        if refreshing is not None:
+            refreshing.cancel()
+            await asyncio.gather(refreshing, return_exceptions=True)
         await database.close()
 
 

@@ -52,6 +52,7 @@ class Cloud:
     answers: dict[str, Any] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     tunnels: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
     hold: asyncio.Event | None = None
 
     def client(self) -> HttpClient:
@@ -89,6 +90,7 @@ async def running_cloud(folder: Path, cloud: Cloud | None = None) -> AsyncIterat
                 origin = f"https://{request.url.removesuffix(':443')}"
                 request = await _read(reader, origin)
             cloud.asked.append(request)
+            cloud.arrived.set()
             if cloud.hold is not None:
                 await cloud.hold.wait()
             status, body = cloud.answer_to(request)
