@@ -83,7 +83,8 @@ async def test_without_the_token_nothing_is_told(europe: Secrets, token: str | N
     [
         (
             {"expected_entry_region": "us-east-1"}, 403,
-            "cross-region broker: this server is in region 'eu-central-1', not 'us-east-1' as the requesting peer expected",
+            "cross-region broker: this server is in region 'eu-central-1', not 'us-east-1' as the requesting peer"
+            " expected",
             ("us-east-1", "wrong_region"),
         ),
         (
