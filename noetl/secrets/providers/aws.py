@@ -101,15 +101,14 @@ def _missing(name: str) -> InternalError:
 
 def _parts(reference: str) -> tuple[str, str, str | None]:
     location, mark, key = reference.strip().partition("#")
-    before, colon, after = location.partition(":")
-    region = ""
-    if colon and before != "arn" and _REGION_PREFIX.fullmatch(before):
-        region, location = before, after
-    if not location or (mark and not key):
-        raise InternalError(
-            f"{_PREFIX}: invalid reference {shown(reference)} (expected '[<region>:]<secret-id>[#<json-key>]')"
-        )
-    return region, location, key if mark else None
+    if not location:
+        raise InternalError("aws secret ref: empty reference")
+    if mark and not key:
+        raise InternalError("aws secret ref: empty json key after '#'")
+    before, _, after = location.partition(":")
+    if after and before != "arn" and _REGION_PREFIX.fullmatch(before):
+        return before, after, key or None
+    return "", location, key or None
 
 
 def _member(text: str, key: str, named: str) -> str:

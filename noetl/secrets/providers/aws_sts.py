@@ -100,7 +100,9 @@ class AwsAssumedRole:
         role, _, session = text.partition("#")
         role = role or self._settings.role_arn or ""
         if not role:
-            raise InternalError("aws_sts: no role (name one in the reference, or set AWS_ROLE_ARN)")
+            raise InternalError(
+                "aws_sts: no RoleArn supplied (set AWS_ROLE_ARN or include the ARN in the keychain ref)"
+            )
         return region, role, session or DEFAULT_SESSION
 
     async def _identity(self) -> Secret[str]:

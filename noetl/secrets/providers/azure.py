@@ -70,16 +70,22 @@ class AzureKeyVault:
         return SecretValue(Secret(found.value), version=found.id.rstrip("/").rpartition("/")[2])
 
     def _parts(self, reference: str) -> tuple[str, str, str]:
-        refusal = f"{_PREFIX}: invalid reference {shown(reference)} (expected '[<vault>/]<secret-name>[#<version>]')"
         location, mark, version = reference.partition("#")
+        if not location:
+            raise InternalError("azure secret ref: empty reference")
+        if mark and not version:
+            raise InternalError("azure secret ref: empty version after '#'")
         vault, slash, name = location.partition("/")
         if not slash:
             vault, name = self._settings.key_vault or "", location
             if not vault:
                 raise InternalError(f"{_PREFIX}: no vault (set AZURE_KEYVAULT_VAULT or prefix the ref with `<vault>/`)")
+        elif not vault or not name:
+            raise InternalError("azure secret ref: '<vault>/<secret-name>' shape has an empty side")
+        refusal = f"{_PREFIX}: invalid reference {shown(reference)} (expected '[<vault>/]<secret-name>[#<version>]')"
         matching(_VAULT, vault, refusal)
         matching(_NAME, name, refusal)
-        if mark:
+        if version:
             matching(_NAME, version, refusal)
         return vault, name, version
 

@@ -12,7 +12,7 @@ from noetl.errors import InternalError
 from noetl.secrets.providers.base import ProviderError, SecretValue
 from noetl.secrets.providers.gcp_metadata import workload_token
 from noetl.secrets.providers.service import Service, excerpt, is_success
-from noetl.secrets.providers.syntax import matching, shown
+from noetl.secrets.providers.syntax import matching, shown, utf8_fault
 from noetl.secrets.strict_base64 import Base64Error, decode_base64
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class GcpSecretManager:
         except Base64Error as error:
             raise ProviderError(f"gcp secret manager: payload not base64: {error}") from None
         except UnicodeDecodeError as error:
-            raise ProviderError(f"gcp secret manager: payload not UTF-8: at byte {error.start}") from None
+            raise ProviderError(f"gcp secret manager: payload not UTF-8: {utf8_fault(error)}") from None
         version = accessed.name.partition("/versions/")[2]
         return SecretValue(Secret(text), version=version)
 

@@ -77,7 +77,8 @@ class GcpAccessTokens:
         account = account.strip() or self._settings.impersonate_service_account or ""
         if not account:
             raise InternalError(
-                "gcp_iam: no target service account (name one in the reference, or set NOETL_GCP_IMPERSONATE_SA)"
+                "gcp_iam: no target service account (set NOETL_GCP_IMPERSONATE_SA or include the SA email in the"
+                " keychain ref)"
             )
         matching(_ACCOUNT, account, f"gcp_iam: invalid reference {shown(reference)}")
         return account, scope.replace(",", " ").split() or [DEFAULT_SCOPE]

@@ -12,7 +12,7 @@ from noetl.errors import InternalError
 from noetl.secrets.providers.base import ProviderError, SecretValue
 from noetl.secrets.providers.files import Authorities, read_text
 from noetl.secrets.providers.service import Service, excerpt, is_success
-from noetl.secrets.providers.syntax import matching, shown
+from noetl.secrets.providers.syntax import matching, shown, utf8_fault
 from noetl.secrets.strict_base64 import Base64Error, decode_base64
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class KubernetesSecrets:
         except Base64Error as error:
             raise ProviderError(f"{_PREFIX}: value not base64: {error}") from None
         except UnicodeDecodeError as error:
-            raise ProviderError(f"{_PREFIX}: value not UTF-8: at byte {error.start}") from None
+            raise ProviderError(f"{_PREFIX}: value not UTF-8: {utf8_fault(error)}") from None
         return SecretValue(Secret(text), version=found.metadata.resource_version)
 
     def _parts(self, reference: str) -> tuple[str | None, str, str | None]:

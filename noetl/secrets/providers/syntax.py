@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from noetl.errors import InternalError
 
-_UNSAFE: Final = re.compile(r"[\x00-\x20\x7f-\x9f/?#%\\]")
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f/?#%\\]")
 AWS_REGION: Final = re.compile(r"[a-z0-9-]{1,32}")
 
 
@@ -39,3 +39,8 @@ def shown(text: str) -> str:
 def form(fields: dict[str, str]) -> bytes:
     """A form body; all but letters, digits and ``-_.~`` is percent-encoded."""
     return "&".join(f"{name}={quote(value, safe='')}" for name, value in fields.items()).encode()
+
+
+def utf8_fault(error: UnicodeDecodeError) -> str:
+    """Where bytes are no UTF-8, without the bytes."""
+    return f"invalid utf-8 sequence of {error.end - error.start} bytes from index {error.start}"

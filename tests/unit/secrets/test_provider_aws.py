@@ -259,7 +259,7 @@ async def test_failures_of_assuming_are_told(
 
 async def test_without_a_role_nothing_is_asked(cloud: Cloud, call: HttpClient, identity: Path) -> None:
     role = AwsAssumedRole(AwsSettings(web_identity_token_file=str(identity)), call)
-    with pytest.raises(InternalError, match=r"^aws_sts: no role"):
+    with pytest.raises(InternalError, match=r"^aws_sts: no RoleArn supplied "):
         await role.fetch("", "")
     assert cloud.asked == []
 

@@ -103,7 +103,11 @@ async def test_without_project_nothing_is_asked(cloud: Cloud, call: HttpClient) 
         (ACCESS, (403, b"no workload-token here"), "gcp secret manager: HTTP 403 accessing 's': no *** here"),
         (ACCESS, {"payload": {}}, "gcp secret manager: invalid access response: Object missing required field `data`"),
         (ACCESS, {"payload": {"data": "!!"}}, "gcp secret manager: payload not base64: Invalid symbol 33, offset 0."),
-        (ACCESS, {"payload": {"data": "/w=="}}, "gcp secret manager: payload not UTF-8: at byte 0"),
+        (
+            ACCESS,
+            {"payload": {"data": "/w=="}},
+            "gcp secret manager: payload not UTF-8: invalid utf-8 sequence of 1 bytes from index 0",
+        ),
     ],
 )
 async def test_failures_of_the_manager_are_told(

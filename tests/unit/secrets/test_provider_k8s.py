@@ -106,7 +106,7 @@ async def test_an_authority_that_is_not_in_the_bundle_is_refused(
             "Secret 'creds' has 2 keys (token, user); reference a specific one as 'creds/<key>'",
         ),
         ("creds", secret_object({"a": "eA"}), 502, "value not base64: Invalid padding"),
-        ("creds", secret_object({"a": "/w=="}), 502, "value not UTF-8: at byte 0"),
+        ("creds", secret_object({"a": "/w=="}), 502, "value not UTF-8: invalid utf-8 sequence of 1 bytes from index 0"),
     ],
 )  # fmt: skip
 async def test_failures_are_told(

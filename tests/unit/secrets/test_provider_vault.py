@@ -36,7 +36,7 @@ def provider(call: HttpClient, **settings: Any) -> VaultSecrets:
         ("kv/app/duffel#token", "kv/data/app/duffel"),
         ("duffel#token", "secret/data/duffel"),
         ("app/x", "app/data/x"),
-        ("kv/me@c/d", "kv/data/me%40c/d"),
+        ("kv/me@c/a b", "kv/data/me%40c/a%20b"),
     ],
 )
 async def test_a_reference_is_mount_path_and_key(cloud: Cloud, call: HttpClient, reference: str, path: str) -> None:
