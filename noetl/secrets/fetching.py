@@ -20,6 +20,8 @@ KEPT_SECONDS: Final = 30.0
 """How long an answer serves further executions: long enough for a burst of them, short enough that plaintext does not
 stay and that a changed secret is soon seen."""
 KEPT_SECRETS: Final = 1000
+KEPT_LENGTH: Final = 16_384
+"""Characters of the longest secret that is kept: with their number it bounds the memory."""
 
 
 class SecretName(msgspec.Struct, frozen=True):
@@ -74,5 +76,5 @@ class SecretFetcher:
         # All are kept for about the same time, so the oldest ones in front are the first to end.
         while self._kept and (len(self._kept) >= KEPT_SECRETS or next(iter(self._kept.values()))[1] <= now):
             self._kept.popitem(last=False)
-        if until > now:
+        if until > now and len(value.text.reveal()) <= KEPT_LENGTH:
             self._kept[name] = (value, until)

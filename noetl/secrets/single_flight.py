@@ -27,10 +27,5 @@ class SingleFlight(Generic[K, V]):
         task = self._tasks.get(key)
         if task is None:
             task = self._tasks[key] = asyncio.create_task(work())
-            task.add_done_callback(lambda done: self._finish(key, done))
+            task.add_done_callback(lambda _done: self._tasks.pop(key))
         return await asyncio.shield(task)
-
-    def _finish(self, key: K, task: asyncio.Task[V]) -> None:
-        del self._tasks[key]
-        if not task.cancelled():
-            task.exception()  # nobody may be left to look at it

@@ -10,7 +10,7 @@ import pytest
 
 from noetl.config.secret import Secret
 from noetl.errors import InternalError
-from noetl.secrets.fetching import KEPT_SECONDS, KEPT_SECRETS, SecretFetcher, SecretName
+from noetl.secrets.fetching import KEPT_LENGTH, KEPT_SECONDS, KEPT_SECRETS, SecretFetcher, SecretName
 from noetl.secrets.providers.base import SecretValue
 from noetl.secrets.providers.tokens import TokenCache
 from noetl.secrets.single_flight import SingleFlight
@@ -28,6 +28,7 @@ class Providers:
         self.asked: list[str] = []
         self.life: timedelta | None = None
         self.failing = False
+        self.padding = ""
         self.gate = asyncio.Event()
         self.gate.set()
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -42,7 +43,7 @@ class Providers:
         if self.failing:
             raise InternalError("provider failed")
         ends = None if self.life is None else self.now + self.life
-        return SecretValue(Secret(f"value {len(self.asked)}"), ends)
+        return SecretValue(Secret(f"value {len(self.asked)}{self.padding}"), ends)
 
     async def text(self, name: SecretName = NAME, *, fresh: bool = False) -> str:
         return (await self.fetcher.fetch(name, fresh=fresh)).text.reveal()
@@ -111,6 +112,14 @@ async def test_the_number_of_kept_answers_is_bounded() -> None:
     assert len(providers.asked) == asked
     await providers.text(SecretName("vault", "", "kv/0"))
     assert len(providers.asked) == asked + 1
+
+
+async def test_a_very_long_secret_is_not_kept() -> None:
+    providers = Providers()
+    providers.padding = "x" * KEPT_LENGTH
+    await providers.text()
+    await providers.text()
+    assert len(providers.asked) == 2
 
 
 async def test_no_secret_is_in_a_repr() -> None:
