@@ -58,7 +58,7 @@ class GcpAccessTokens:
         url = f"{endpoint}/projects/-/serviceAccounts/{quote(account, safe='@')}:generateAccessToken"
         headers = {"authorization": f"Bearer {token.reveal()}", "content-type": "application/json"}
         body = msgspec.json.encode({"lifetime": f"{self._settings.iam_lifetime_seconds}s", "scope": scopes})
-        status, answer = await self._service.send("gcp_iam: iamcredentials request", "POST", url, headers, body)
+        status, answer = await self._service.send(f"gcp_iam: POST {url} failed", "POST", url, headers, body)
         if not is_success(status):
             if status == 401:
                 self._token.forget()

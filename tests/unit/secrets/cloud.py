@@ -94,11 +94,12 @@ async def running_cloud(folder: Path, cloud: Cloud | None = None) -> AsyncIterat
             if cloud.hold is not None:
                 await cloud.hold.wait()
             status, body = cloud.answer_to(request)
-            writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+            head = f"HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
             await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", cloud.port)
     cloud.port = server.sockets[0].getsockname()[1]
     cloud.proxy_url = f"http://127.0.0.1:{cloud.port}"
     try:
