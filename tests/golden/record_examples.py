@@ -252,6 +252,18 @@ def play_secrets(story: Story, execution_id: int, catalog_id: str) -> None:
     old = {**entry, "keychain_name": "token-old"}
     story.ask("", "POST", "/api/keychain/{catalog_id}/{keychain_name}", KEYCHAIN_ENTRY, old, {})
     tell("Deleted", "DELETE", "/api/keychain/{catalog_id}/{keychain_name}", within=old)
+    tell(
+        "Sealed",
+        "POST",
+        "/api/internal/cross-region/resolve",
+        {
+            "alias": "warehouse",
+            "worker_public_key_b64": WORKER_ROW["runtime"]["worker_public_key"],
+            "worker_id": WORKER,
+            "expected_entry_region": "",
+            "requesting_region": "eu-central-1",
+        },
+    )
     tell("All", "POST", "/api/internal/wallet/rotate-kek", {"batch_size": 100})
     tell("Versions", "GET", "/api/internal/wallet/key-status")
 

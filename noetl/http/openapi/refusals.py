@@ -34,6 +34,7 @@ BARE_ERROR: Final[Schema] = {
 _REASONS: Final = {
     400: "The request cannot be understood",
     401: "The token is missing or wrong",
+    403: "It may not be answered here",
     404: "There is no such thing",
     408: "The body did not arrive in time",
     409: "It contradicts the present state",
@@ -41,6 +42,7 @@ _REASONS: Final = {
     415: "The content type is not JSON",
     422: "It is understood and breaks a rule",
     500: "The server failed",
+    502: "A service behind this server did not answer as it should",
     503: "Try again after `Retry-After`",
 }
 _HEADERS: Final[dict[int, Schema]] = {

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from noetl.http.container_callback import CallbackRequest
+from noetl.http.cross_region import CrossRegionRequest
 from noetl.http.openapi.description import (
     DIGITS,
     TIME,
@@ -25,6 +26,7 @@ from noetl.http.projection import ProjectRequest
 from noetl.http.wallet import RotateRequest
 from noetl.observability.metrics import CALLBACK_STATES
 from noetl.secrets.rotation import Outcome
+from noetl.secrets.sealed import SealedEnvelope
 from noetl.secrets.wallet import NO_KEY
 from noetl.store.secret_audit import AuditRow
 
@@ -195,6 +197,38 @@ INTERNAL = Tag(
                     "container-callback: execution_id 'x' is not parseable as i64",
                     "step must not be longer than 1000 bytes",
                 )
+            },
+            guard="always",
+        ),
+        Operation(
+            method="POST",
+            route="/api/internal/cross-region/resolve",
+            summary="Seal a secret for another region",
+            text="For servers of other regions: the credential as a JSON text, encrypted to the worker's X25519 key. "
+            "There is no second hop.",
+            body=Body(
+                (CrossRegionRequest,),
+                {
+                    "alias": "Stored credential, or entry of the keychain of the execution's playbook",
+                    "worker_public_key_b64": "The worker's X25519 key, standard base64",
+                    "worker_id": "Goes to the audit",
+                    "expected_entry_region": "Must be the region of this server",
+                    "execution_id": "The execution that needs it",
+                    "parent_execution_id": "Its parent",
+                    "requesting_region": "Goes to the audit",
+                },
+            ),
+            answers=(Answer(SealedEnvelope, "The sealed credential"),),
+            refusals={
+                400: ("cross-region: invalid worker_public_key_b64: expected 32 bytes, got 3",),
+                403: (
+                    "cross-region broker: this server is in region 'eu-central-1', not 'us-east-1' as the requesting "
+                    "peer expected",
+                ),
+                404: ("Credential not found: pg_prod",),
+                422: ("alias must not contain U+0000",),
+                500: (NO_KEY,),
+                502: ("vault: HTTP 403 Forbidden reading 'secret/app/crm': permission denied",),
             },
             guard="always",
         ),

@@ -106,6 +106,12 @@ _SLOT = (
     Parameter("execution_id", Int64, "The execution that a `local` or `shared` entry belongs to"),
 )
 
+_PROVIDED = {
+    403: ("keychain entry 'crm' must stay in region 'eu-central-1'",),
+    502: ("vault: HTTP 403 Forbidden reading 'secret/app/crm': permission denied",),
+}
+"""What the provider of a playbook's keychain entry may bring about."""
+
 CREDENTIALS = Tag(
     "Credentials",
     "Encrypted credentials. Without `NOETL_ENCRYPTION_KEY` each of these routes answers 500. Every attempt at a value "
@@ -154,7 +160,7 @@ CREDENTIALS = Tag(
             summary="Get a credential",
             parameters=(Parameter("include_data", bool, "Also the value"), *_ACCESS),
             answers=(Answer(Credential, "The credential"),),
-            refusals={404: (_NO_CREDENTIAL,), 422: (_NUL,), 500: (NO_KEY,)},
+            refusals={**_PROVIDED, 404: (_NO_CREDENTIAL,), 422: (_NUL,), 500: (NO_KEY,)},
         ),
         Operation(
             method="DELETE",
@@ -176,6 +182,7 @@ CREDENTIALS = Tag(
                     "worker 'w' did not register a sealing pubkey (worker_public_key missing from the noetl.runtime "
                     "row, or the worker_pool row doesn't exist)",
                 ),
+                **_PROVIDED,
                 404: (_NO_CREDENTIAL,),
                 422: (_NUL,),
                 500: (NO_KEY,),
