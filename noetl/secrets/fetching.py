@@ -76,5 +76,6 @@ class SecretFetcher:
         # All are kept for about the same time, so the oldest ones in front are the first to end.
         while self._kept and (len(self._kept) >= KEPT_SECRETS or next(iter(self._kept.values()))[1] <= now):
             self._kept.popitem(last=False)
-        if until > now and len(value.text.reveal()) <= KEPT_LENGTH:
+        length = len(value.text.reveal())
+        if until > now and length <= KEPT_LENGTH:
             self._kept[name] = (value, until)

@@ -22,7 +22,7 @@ from noetl.http.openapi.document import assemble
 from noetl.http.openapi.examples import by_operation, recorded
 from tests.conftest import INTERNAL_TOKEN
 from tests.golden.record_examples import play
-from tests.integration.http.test_client_routes_golden import shape
+from tests.integration.http.golden_comparison import shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
