@@ -37,6 +37,7 @@ from noetl.http.replay import ReplayRoutes
 from noetl.http.runtime import RuntimeRoutes
 from noetl.http.secret_audit import SecretAuditRoutes
 from noetl.http.server import server_configuration
+from noetl.http.tls import ServerTls
 from noetl.http.wallet import WalletRoutes
 from noetl.ledger.ledger import Ledger, LedgerLimits
 from noetl.ledger.playbooks import Playbooks
@@ -193,6 +194,8 @@ class Server:
             )
         )
         self._jobs = self._make_jobs(commands, executions, self._own_name)
+        tls = settings.tls
+        self._tls = ServerTls(tls.certificate, tls.key, tls.client_ca) if tls.certificate and tls.key else None
         self.application = HttpApplication(
             observer=self.metrics,
             max_in_flight=settings.http.max_requests_in_flight,
@@ -213,8 +216,7 @@ class Server:
                 keep_alive_seconds=settings.keep_alive_seconds,
                 head_timeout_seconds=settings.request_timeout_seconds,
                 shutdown_timeout_seconds=settings.shutdown_timeout_seconds,
-                tls_certificate=self._settings.tls.certificate,
-                tls_key=self._settings.tls.key,
+                tls=None if self._tls is None else self._tls.context,
             )
         )
         async with asyncio.TaskGroup() as background:
@@ -229,6 +231,7 @@ class Server:
                     "secret-audit": self._secret_audit.run(),
                     **({} if self._resolution is None else {"secret-refresh": self._resolution.refresher.run()}),
                     **({} if self._place is None else {"parent": outlive_parent_never(self._place, stop)}),
+                    **({} if self._tls is None else {"tls": self._tls.watch()}),
                     **({} if self._nats is None else {"nats": self._nats.run()}),
                     **({"announcer": self._announcer.run()} if isinstance(self._announcer, NatsAnnouncer) else {}),
                 }.items()

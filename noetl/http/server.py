@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
     import asyncio
+    import ssl
 
     from noetl.http.application import HttpApplication
 
@@ -120,8 +121,7 @@ def server_configuration(
     head_timeout_seconds: float = BoundedHttpProtocol.head_timeout_seconds,
     shutdown_timeout_seconds: float | None = None,
     backlog: int = 2048,
-    tls_certificate: str | None = None,
-    tls_key: str | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> uvicorn.Config:
     """How uvicorn serves ``application``: httptools, no ``server`` header, no access log and no logging of its own."""
     limits = {"head_timeout_seconds": head_timeout_seconds}
@@ -141,6 +141,5 @@ def server_configuration(
         timeout_keep_alive=keep_alive_seconds,  # type: ignore[arg-type]
         timeout_graceful_shutdown=shutdown_timeout_seconds,  # type: ignore[arg-type]
         backlog=backlog,
-        ssl_certfile=tls_certificate,
-        ssl_keyfile=tls_key,
+        ssl_context_factory=None if tls is None else lambda _configuration, _default: tls,
     )

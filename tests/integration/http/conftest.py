@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
@@ -62,7 +62,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def running(application: HttpApplication, **configuration: float) -> AsyncIterator[int]:
+async def running(application: HttpApplication, **configuration: Any) -> AsyncIterator[int]:
     """Serve ``application`` inside the block; gives the port."""
     server = _Server(
         server_configuration(application, host="127.0.0.1", port=0, shutdown_timeout_seconds=1, **configuration)

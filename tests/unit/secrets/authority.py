@@ -26,18 +26,21 @@ class Authority:
 
     def server_context(self, folder: Path, names: list[str]) -> ssl.SSLContext:
         """What a server presents that has these host names and addresses; ``folder`` takes its files."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.issue(folder / "server.pem", names))
+        return context
+
+    def issue(self, chain: Path, names: list[str]) -> Path:
+        """Write a key and its certificate for these host names and addresses into one file."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(names[0], key, "test authority", names)
-        chain = folder / "server.pem"
         chain.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
             + certificate.public_bytes(serialization.Encoding.PEM)
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(chain)
-        return context
+        return chain
 
     def _sign(
         self, subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, names: list[str] | None
