@@ -107,8 +107,10 @@ async def get(server: ServerProcess, path: str) -> str:
 
 async def health_requests(server: ServerProcess) -> int:
     """The counter of answered ``/health`` requests in one scrape."""
-    found = TOTAL.search(await get(server, "/metrics"))
-    return 0 if found is None else int(found[1])
+    text = await get(server, "/metrics")
+    found = TOTAL.search(text)
+    assert found is not None, text
+    return int(found[1])
 
 
 async def post(server: ServerProcess, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
