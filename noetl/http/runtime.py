@@ -146,7 +146,7 @@ class RuntimeRoutes:
             if not await self._store.heartbeat(kind, given.name):
                 if description is None:
                     raise NotFoundError(f"Runtime not found: {kind} {given.name}")
-                await self._store.upsert(self._mint(), _registration(given, description))
+                await self._store.upsert(self._mint(), _registration(given, description), begins=False)
         return json_response({"status": "ok", "message": "Heartbeat recorded"})
 
     async def deregister(self, request: Request) -> Response:

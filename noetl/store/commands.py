@@ -53,7 +53,8 @@ class CommandStore:
                 AND (updated_at, event_id) > (coalesce($3::timestamptz, '-infinity'), coalesce($4::bigint, 0))
             ORDER BY updated_at, event_id LIMIT $2"""
         # An owner is alive while its runtime row beats or the command itself does, however long it works (spec 70, I3).
-        # One without a runtime row cannot be judged; it keeps the command for the hard limit.
+        # One without a runtime row cannot be judged; it keeps the command for the hard limit. One that registered after
+        # its claim is another process under the name of the owner, as a pod has after its container was killed (I2).
         self._held = f"""
             SELECT command.execution_id, command.event_id, command.worker_id, command.attempt
             FROM {schema}.command
@@ -61,7 +62,7 @@ class CommandStore:
             WHERE command.status IN ('CLAIMED', 'RUNNING')
                 AND command.claimed_at < now() - $1::interval
                 AND CASE WHEN runtime.name IS NULL THEN command.claimed_at < now() - $2::interval
-                    ELSE runtime.heartbeat < now() - $1::interval END
+                    ELSE runtime.heartbeat < now() - $1::interval OR runtime.registered_at > command.claimed_at END
                 AND NOT EXISTS (SELECT FROM {schema}.event AS beat
                     WHERE beat.execution_id = command.execution_id AND beat.event_type = 'command.heartbeat'
                         AND beat.node_name = command.step_name AND beat.ingest_time > now() - $1::interval

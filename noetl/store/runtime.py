@@ -69,11 +69,13 @@ class RuntimeStore:
         self._upsert = (
             f"INSERT INTO {table} AS known"
             " (runtime_id, name, kind, uri, status, labels, capabilities, capacity, runtime,"
-            " heartbeat, created_at, updated_at)"
-            " VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9::text::jsonb, now(), now(), now())"
+            " heartbeat, created_at, updated_at, registered_at)"
+            " VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9::text::jsonb, now(), now(), now(),"
+            " CASE WHEN $10 THEN now() END)"
             " ON CONFLICT (kind, name) DO UPDATE SET uri = excluded.uri, status = excluded.status,"
             " labels = excluded.labels, capabilities = excluded.capabilities, capacity = excluded.capacity,"
-            " runtime = excluded.runtime, heartbeat = now(), updated_at = now()"
+            " runtime = excluded.runtime, heartbeat = now(), updated_at = now(),"
+            " registered_at = coalesce(excluded.registered_at, known.registered_at)"
             f" RETURNING {_COLUMNS}"
         )
         self._heartbeat = (
@@ -102,8 +104,12 @@ class RuntimeStore:
             f" FROM {table} WHERE kind = 'worker_pool' AND name = ANY($1::text[])"
         )
 
-    async def upsert(self, runtime_id: int, registration: Registration) -> RuntimeRow:
-        """Register, or register again: every column is overwritten but ``runtime_id`` and ``created_at``."""
+    async def upsert(self, runtime_id: int, registration: Registration, *, begins: bool = True) -> RuntimeRow:
+        """Register, or register again: every column is overwritten but ``runtime_id`` and ``created_at``.
+
+        ``begins`` says that the runtime has just started: what it claimed before, in an earlier life under the same
+        name, nobody works on.
+        """
         row = await self._database.fetchrow(
             self._upsert,
             runtime_id,
@@ -115,6 +121,7 @@ class RuntimeStore:
             _text(registration.capabilities),
             registration.capacity,
             _text(registration.runtime),
+            begins,
         )
         if row is None:
             raise AssertionError("INSERT ... RETURNING gives a row")

@@ -17,6 +17,7 @@ from noetl.runtime.periodic import Job, PeriodicJobs
 from noetl.runtime.recovery import CommandRecovery
 from noetl.store.commands import CommandStore
 from noetl.store.leases import LeaseStore
+from noetl.store.runtime import Registration, RuntimeStore
 from tests.integration.ledger_harness import CollectingAnnouncer, incoming, open_ledger, rows
 from tests.integration.messaging_harness import listen, open_messaging
 
@@ -316,6 +317,21 @@ async def test_heartbeat_of_the_command_keeps_it_although_the_worker_is_silent(l
     item = await claimed(ledger, "w1", ago=86_400)
     await beat(ledger, "w1", ago=86_400)
     await ledger.post(item, "command.heartbeat", "RUNNING", {})
+    assert await recovery(ledger).sweep() == {}
+
+
+async def test_command_of_a_worker_that_began_anew_under_its_name_returns(ledger: LedgerHarness) -> None:
+    """I2: the container was killed and started again in its pod; it beats, and does not know of the command."""
+    item = await claimed(ledger, "w1", ago=SILENT_SECONDS + 1)
+    store = RuntimeStore(ledger.database)
+    again = Registration(name="w1", kind="worker_pool", uri=None, status="ready")
+    await store.upsert(1, again, begins=False)
+    assert await recovery(ledger).sweep() == {}, "only its row was lost"
+    await store.upsert(1, again)
+    ledger.ledger.states.discard(item.execution_id)
+    await ledger.database.execute("UPDATE noetl.event SET ingest_time = ingest_time - interval '10 minutes'")
+    assert await recovery(ledger).sweep() == {"requeued": 1}
+    await ledger.claim(ledger.announcer.queue.get_nowait(), "w1")
     assert await recovery(ledger).sweep() == {}
 
 
