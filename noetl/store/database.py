@@ -43,6 +43,10 @@ _CONNECTION_LOST: Final = (
     # What the driver raises, instead of one of the above, when a connection dies just as a statement is sent.
     asyncpg.InternalClientError,
 )
+_CANNOT_WRITE_NOW: Final = (
+    asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, as after a failover that has not reached us
+)
 _DRIVER_ERRORS: Final = (*_CONNECTION_LOST, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -142,7 +146,7 @@ def translate(error: BaseException) -> NoetlError | None:
     hide_row(error)
     if isinstance(error, _CONNECTION_LOST):
         return ConnectionLostError(UNREACHABLE, detail=f"Database error: {error}")
-    if isinstance(error, asyncpg.TooManyConnectionsError):
+    if isinstance(error, _CANNOT_WRITE_NOW):
         return DatabaseUnavailableError(UNREACHABLE, detail=f"Database error: {error}")
     if isinstance(error, asyncpg.PostgresError):
         detail = f"Database error: error returned from database: {error}"

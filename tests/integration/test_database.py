@@ -54,6 +54,21 @@ async def test_a_refused_statement_keeps_the_servers_words_for_the_log(database:
     assert refused.value.sqlstate == "22012"
 
 
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "SET LOCAL transaction_read_only = on; CREATE TABLE never ()",
+        "DO $$ BEGIN RAISE 'could not extend file' USING errcode = '53100'; END $$",
+        "DO $$ BEGIN RAISE 'out of memory' USING errcode = '53200'; END $$",
+    ],
+)
+async def test_a_database_that_cannot_write_at_the_moment_is_unavailable(database: Database, cause: str) -> None:
+    """A full disk or a failover passes: clients are told to come again, not that they were wrong."""
+    with pytest.raises(DatabaseUnavailableError, match="the database is unreachable"):
+        async with database.transaction() as connection:
+            await connection.execute(cause)
+
+
 async def test_an_error_inside_a_transaction_rolls_it_back(database: Database) -> None:
     await database.execute("CREATE TABLE rolled (a integer)")
 
