@@ -23,7 +23,8 @@ log = logging.getLogger("noetl.messaging")
 
 CONNECT_SECONDS: Final = 5
 FIRST_PAUSE: Final = 0.25
-LONGEST_PAUSE: Final = 5.0
+LONGEST_PAUSE: Final = 0.5
+"""A NATS that is back must hear of what waits within a second; an attempt costs next to nothing."""
 DRIVER_WINDOW: Final = 16_384
 """Publishes that the driver admits; the announcer bounds its own far below. The driver never gives a permit back when a
 publish fails on a closing connection, so its own bound must not be the one that is reached."""
@@ -89,7 +90,8 @@ class NatsConnection:
                     await self._connect()
                     await self.ensure_streams()
                 except Exception as error:  # whatever the driver trips over: NATS must never end the server
-                    log.warning("NATS is not available, trying again", extra={"error": _short(error)})
+                    level = logging.WARNING if pause == FIRST_PAUSE else logging.DEBUG
+                    log.log(level, "NATS is not available, trying again", extra={"error": _short(error)})
                     await self._close_client()
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, LONGEST_PAUSE)
