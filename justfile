@@ -48,3 +48,7 @@ smoke *arguments:
 # An hour at 300 requests a second: is memory flat?
 soak *arguments:
     {{python}} -m benchmarks.soak {{arguments}}
+
+# A fault campaign: processes die, links break, disks fill, clocks jump, and nothing is lost or done twice
+faults *arguments:
+    {{python}} -m tests.faults {{arguments}}

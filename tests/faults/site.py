@@ -1,27 +1,29 @@
-"""Everything that can be killed: two servers, a PostgreSQL and a NATS of the test's own."""
+"""Everything that can fail: servers, a PostgreSQL, a NATS and the network between them, of a test's own."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import shutil
-from contextlib import AsyncExitStack, asynccontextmanager
+import subprocess
+import tempfile
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from noetl.dev.services import EmbeddedNats
-from tests.faults.checker import differing_plans, not_stored_once, query, unfinished, violations
+from noetl.dev.server_process import ServerProcess
+from noetl.dev.services import EmbeddedNats, EmbeddedPostgres
+from tests.conftest import ENCRYPTION_KEY, INTERNAL_TOKEN, POSTGRES_SETTINGS
+from tests.faults.checker import open_check, query, unfinished
+from tests.faults.proxy import Link
 from tests.faults.wire import Client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncGenerator, Generator, Sequence
 
-    from noetl.dev.server_process import ServerProcess
-    from noetl.dev.services import EmbeddedPostgres
-    from tests.conftest import MakePostgres, MakeServer
+    from tests.faults.history import History
     from tests.faults.worker import Crew
     from tests.faults.workflows import Workflow
 
@@ -29,6 +31,7 @@ QUICK = {
     "NOETL_ANNOUNCE_AFTER_SECONDS": "1",
     "NOETL_COMMAND_REAPER_PENDING_RETRY_SECONDS": "15",
     "NOETL_COMMAND_CLAIM_LEASE_SECONDS": "5",
+    "NOETL_COMMAND_REAPER_WORKER_STALE_SECONDS": "30",
     "NOETL_COMMAND_REAPER_INTERVAL_SECONDS": "10",
     "NOETL_COMMAND_MAX_ATTEMPTS": "100",
 }
@@ -37,18 +40,31 @@ QUICK = {
 
 @dataclass
 class Site:
-    """The services under test, and the plan of each execution that was started on them."""
+    """The services under test, the links between them, and the plan of each execution that was started on them.
+
+    ``links`` are named ``postgres-0`` (of server 0), ``nats-0``, ``server-0`` (of clients to server 0) and
+    ``nats-workers``.
+    """
 
     postgres: EmbeddedPostgres
     nats: EmbeddedNats
-    servers: list[ServerProcess]
     database_url: str
-    plans: dict[int, Mapping[str, int]] = field(default_factory=dict)
+    folder: Path
+    servers: list[ServerProcess] = field(default_factory=list)
+    links: dict[str, Link] = field(default_factory=dict)
+    plans: dict[int, Workflow] = field(default_factory=dict)
+    volume: Path | None = None
+    """A small file system of its own for PostgreSQL, where there is one."""
 
     @property
     def urls(self) -> list[str]:
-        """Base URLs of the servers."""
-        return [server.url for server in self.servers]
+        """Base URLs of the servers, for clients."""
+        return [f"http://127.0.0.1:{self.links[f'server-{number}'].port}" for number in range(len(self.servers))]
+
+    @property
+    def nats_url(self) -> str:
+        """NATS, for workers."""
+        return f"nats://127.0.0.1:{self.links['nats-workers'].port}"
 
     async def register(self, workflows: Sequence[Workflow]) -> None:
         """Put playbooks into the catalog."""
@@ -68,7 +84,7 @@ class Site:
         finally:
             client.close()
         execution_id = int(answer["execution_id"])
-        self.plans[execution_id] = workflow.expected
+        self.plans[execution_id] = workflow
         return execution_id
 
     async def finished(self, crew: Crew | None = None, within_seconds: float = 120) -> None:
@@ -90,63 +106,91 @@ class Site:
             " WHERE status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED') ORDER BY 1 LIMIT 20",
         )
 
-    async def prove(self, crew: Crew, *, nobody_is_late: bool = True) -> None:
+    async def prove(self, history: History, *, nobody_is_late: bool = True) -> None:
         """What must hold after every fault (design.md, promises P1-P3)."""
-        assert await violations(self.database_url, nobody_is_late=nobody_is_late) == {}
-        assert await differing_plans(self.database_url, self.plans) == {}
-        assert await not_stored_once(self.database_url, crew.acknowledged) == []
-        assert crew.refused == []
+        async with open_check(self.database_url) as check:
+            await check.log(nobody_is_late=nobody_is_late)
+            await check.models(self.plans, history.cancels)
+            await check.history(history)
+            assert check.broken == {}
+
+
+@contextmanager
+def _folder(volume_mib: int) -> Generator[Path]:
+    """A folder with another one, ``volume``, in it, which may be a file system of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="noetl-faults-"))
+    folder.chmod(0o755)  # PostgreSQL runs as another user under root
+    volume = folder / "volume"
+    volume.mkdir()
+    try:
+        if volume_mib:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={volume_mib}m", "noetl-faults", volume], check=True)
+        yield folder
+    finally:
+        if volume_mib:
+            subprocess.run(["umount", "--lazy", volume], check=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @asynccontextmanager
-async def open_site(
-    make_postgres: MakePostgres, make_server: MakeServer, folder: Path, *, servers: int = 2
-) -> AsyncGenerator[Site]:
-    """Start everything; each server has an identity of its own."""
-    postgres = await make_postgres()
-    connection: Any = await asyncpg.connect(postgres.dsn)
-    await connection.execute("CREATE DATABASE faults")
-    await connection.close()
-    database_url = postgres.database_dsn("faults")
+async def open_site(*, servers: int = 2, volume_mib: int = 0, clock: Path | None = None) -> AsyncGenerator[Site]:
+    """Start everything; each server has an identity of its own.
+
+    With ``volume_mib`` PostgreSQL gets a file system of that size (root only); ``clock`` is the libfaketime library
+    that the last server is started with, to be told what time it is.
+    """
     async with AsyncExitStack() as stack:
-        nats = await stack.enter_async_context(EmbeddedNats(folder))
-        site = Site(postgres, nats, [], database_url)
+        folder = stack.enter_context(_folder(volume_mib))
+        volume = folder / "volume"
+        settings = {**POSTGRES_SETTINGS, "max_wal_size": "64MB", "wal_recycle": "off"}
+        postgres = await stack.enter_async_context(EmbeddedPostgres(volume / "postgres", settings=settings))
+        connection: Any = await asyncpg.connect(postgres.dsn)
+        await connection.execute("CREATE DATABASE faults")
+        await connection.close()
+        nats = await stack.enter_async_context(EmbeddedNats(folder / "nats"))
+        site = Site(postgres, nats, postgres.database_dsn("faults"), folder)
+        site.volume = volume if volume_mib else None
+
+        async def link(name: str, target: int) -> int:
+            site.links[name] = await stack.enter_async_context(Link(name, target))
+            return site.links[name].port
+
+        await link("nats-workers", nats.port)
         for number in range(servers):
-            environment = {"NOETL_SERVER_MACHINE_ID": str(number), "NOETL_SERVER_NAME": f"server-{number}", **QUICK}
-            server = await make_server(environment, database_url=database_url, nats_url=nats.url)
-            stack.push_async_callback(server.stop)
+            postgres_port = await link(f"postgres-{number}", postgres.port)
+            nats_port = await link(f"nats-{number}", nats.port)
+            environment = {
+                "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{postgres_port}/faults",
+                "NATS_URL": f"nats://127.0.0.1:{nats_port}",
+                "NOETL_ENCRYPTION_KEY": ENCRYPTION_KEY,
+                "NOETL_INTERNAL_API_TOKEN": INTERNAL_TOKEN,
+                "NOETL_SERVER_MACHINE_ID": str(number),
+                "NOETL_SERVER_NAME": f"server-{number}",
+                "NOETL_WORKERS": "1",
+                "NOETL_SHUTDOWN_DELAY_SECONDS": "0",
+                **QUICK,
+            }
+            if clock is not None and number == servers - 1:
+                environment |= _clock(clock, folder)
+            server = await stack.enter_async_context(ServerProcess(folder / f"server-{number}", environment))
+            await link(f"server-{number}", server.port)
             site.servers.append(server)
         yield site
 
 
-async def kill_server(site: Site) -> None:
-    """One of the servers dies and is started again."""
-    server = random.choice(site.servers)
-    await server.kill()
-    await server.start()
+def _clock(library: Path, folder: Path) -> dict[str, str]:
+    """A clock that follows what the file says, read again every second; the monotonic clock stays true."""
+    set_clock(folder, 0)
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(folder / "clock"),
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
 
 
-async def kill_nats(site: Site) -> None:
-    """NATS dies and comes back with its streams."""
-    await site.nats.kill()
-    await site.nats.start()
-
-
-async def empty_nats(site: Site) -> None:
-    """NATS dies and comes back with nothing: no stream, no consumer, no message."""
-    await site.nats.kill()
-    shutil.rmtree(site.nats.data_directory / "jetstream")
-    await site.nats.start()
-
-
-async def kill_postgres(site: Site) -> None:
-    """PostgreSQL dies and recovers."""
-    await site.postgres.kill()
-    await site.postgres.start()
-
-
-async def kill_everything(site: Site) -> None:
-    """As a power cut of the whole site."""
-    await asyncio.gather(*(server.kill() for server in site.servers), site.nats.kill(), site.postgres.kill())
-    await asyncio.gather(site.nats.start(), site.postgres.start())
-    await asyncio.gather(*(server.start() for server in site.servers))
+def set_clock(folder: Path, seconds: int) -> None:
+    """Put the clock of the last server so many seconds ahead."""
+    new = folder / "clock.new"
+    new.write_text(f"{seconds:+d}s\n")
+    new.replace(folder / "clock")

@@ -22,7 +22,8 @@ from noetl.ledger.items import StartExecution
 from noetl.ledger.ledger import LedgerLimits
 from noetl.ledger.scope import Notification
 from noetl.store.commands import CommandStore
-from tests.faults.checker import differing_plans, not_stored_once, query, unfinished, violations
+from tests.faults.checker import open_check, query, unfinished, violations
+from tests.faults.history import History
 from tests.faults.workflows import Workflow, random_workflow
 from tests.integration.ledger_harness import incoming, open_ledger
 
@@ -67,8 +68,8 @@ class Play:
         self.pair = pair
         self.chance = random.Random(seed)
         self.queue = pair.ledgers[0].announcer.queue
-        self.acknowledged: set[tuple[int, int]] = set()
-        self.plans: dict[int, dict[str, int]] = {}
+        self.history = History()
+        self.plans: dict[int, Workflow] = {}
 
     def happens(self, probability: float) -> bool:
         return self.chance.random() < probability
@@ -102,7 +103,7 @@ class Play:
             *(self.through_any(lambda side: side.ledger.start(request)) for _ in range(times))
         )
         assert len({answer.execution_id for answer in started}) == 1
-        self.plans[started[0].execution_id] = dict(workflow.expected)
+        self.plans[started[0].execution_id] = workflow
 
     async def serve(self, name: str) -> None:
         while True:
@@ -141,7 +142,7 @@ class Play:
             event.meta = event.meta.replace(b'"w1"', f'"{name}"'.encode())
             answer = await self.through_any(lambda side: side.ledger.ingest(item.execution_id, [event]))
             assert answer == [event_id]
-            self.acknowledged.add((item.execution_id, event_id))
+            self.history.stored(item.execution_id, event_id)
 
         await asyncio.gather(*(post() for _ in range(self.chance.choice((1, 1, 1, 2, 3)))))
         if self.happens(0.1):
@@ -187,6 +188,8 @@ async def test_every_workflow_does_what_its_model_says_exactly_once(pair: Pair, 
     finally:
         while not play.queue.empty():
             play.queue.get_nowait()
-    assert await differing_plans(pair.database_url, play.plans) == {}
-    assert await not_stored_once(pair.database_url, play.acknowledged) == []
-    assert await violations(pair.database_url, nobody_is_late=False) == {}
+    async with open_check(pair.database_url, play.plans) as check:
+        await check.log(nobody_is_late=False)
+        await check.models(play.plans)
+        await check.history(play.history)
+        assert check.broken == {}

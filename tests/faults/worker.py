@@ -15,6 +15,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import Error as JetStreamError
 
 from noetl._fast.snowflake import SnowflakeGenerator, machine_id_from_name
+from tests.faults.history import History
 from tests.faults.wire import Client
 
 if TYPE_CHECKING:
@@ -37,18 +38,22 @@ class Habits:
     comes_late: float = 0.0
     """A claimed command is begun and finished only after ``late_seconds``."""
     late_seconds: float = 15.0
+    batches: float = 0.0
+    """The events of a command are sent as one batch."""
+    reorders: float = 0.0
+    """The start of a command is told together with its result, or behind it."""
 
 
 CAREFUL = Habits()
-CARELESS = Habits(repeats=0.2, hangs_up=0.1)
+WILD = Habits(repeats=0.15, hangs_up=0.08, batches=0.2, reorders=0.15)
 
 
 @dataclass
 class Crew:
     """Workers of one pool that share what they saw: ``slots`` commands are under way at the same time.
 
-    ``acknowledged`` are (execution id, event id) of the events that a server took, ``done`` counts finished commands,
-    ``heard`` counts notifications per command, ``seconds`` are latencies by kind of request.
+    A worker answers ``n + 1`` to an input ``n``; an input ``fail`` makes it fail the command, ``error`` makes the tool
+    report an error. Crews with one ``pool`` share their notifications. ``heard`` counts notifications per command.
     """
 
     server_urls: list[str]
@@ -56,12 +61,13 @@ class Crew:
     slots: int = 8
     habits: Habits = CAREFUL
     name: str = "crew"
+    pool: str = ""
     seed: int = 0
-    acknowledged: set[tuple[int, int]] = field(default_factory=set)
+    history: History = field(default_factory=History)
     heard: dict[int, int] = field(default_factory=dict)
     done: int = 0
-    refused: list[tuple[int, str, Any]] = field(default_factory=list)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _waiting: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def __aenter__(self) -> Self:
         self._random = random.Random(self.seed)
@@ -78,9 +84,10 @@ class Crew:
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._waiting]
+        for task in tasks:
             task.cancel()
-        for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(outcome, Exception):
                 raise outcome
 
@@ -117,7 +124,7 @@ class Crew:
             try:
                 subscription = await client.jetstream(timeout=2).pull_subscribe(
                     "noetl.commands.shared.>",
-                    durable=f"{self.name}-shared",
+                    durable=f"{self.pool or self.name}-shared",
                     config=ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=5),
                 )
                 while client.is_connected:
@@ -151,49 +158,115 @@ class Crew:
         await _quietly(message.ack())
         if status != 200:
             if status != 409:
-                self.refused.append((status, path, claimed))
+                self.history.refused(status, path, claimed)
             return
+        self.history.claimed(int(notice["execution_id"]), event_id, worker_id)
         if self._happens(self.habits.forgets):
             return
         if self._happens(self.habits.comes_late):
             await asyncio.sleep(self.habits.late_seconds)
-        await self.report(client, worker_id, notice, str(claimed["meta"]["command_id"]))
+        config = claimed["context"]["tool_config"]
+        if claimed["action"] == "playbook":
+            # A slot that waited for a child could keep the child from being served.
+            task = asyncio.create_task(self._run_child(worker_id, notice, claimed, config))
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+            return
+        one = {"execution_id": notice["execution_id"], "worker_id": worker_id}
+        await self._report(client, one, self._events(notice, claimed, config.get("args") or {}))
 
-    async def report(self, client: Client, worker_id: str, notice: dict[str, Any], command_id: str) -> None:
-        """The events of a command that succeeds."""
-        data = {"status": "success", "data": {"ok": True}}
-        for event_type, state, payload in (
-            ("command.started", "STARTED", {}),
-            ("call.done", "COMPLETED", {"call_index": 0, "result": {"status": "success", "context": data}}),
-            ("command.completed", "success", {"status": "success"}),
-        ):
+    async def _run_child(
+        self, worker_id: str, notice: dict[str, Any], claimed: dict[str, Any], config: dict[str, Any]
+    ) -> None:
+        """Start a sub-playbook once, wait for its end, and report it."""
+        client = Client(self.server_urls)
+        try:
+            command_id = _names(claimed)[1]
+            start, *rest = self._events(notice, claimed, {})
+            one = {"execution_id": notice["execution_id"], "worker_id": worker_id}
+            await self._post(client, "/api/events", {**one, **start}, [start])
             body = {
-                "execution_id": notice["execution_id"],
+                "path": config["path"],
+                "payload": config.get("args") or {},
+                "parent_execution_id": notice["execution_id"],
+                "idempotency_key": command_id,
+            }
+            status, answer = await client.insist("POST", "/api/execute", body)
+            if status == 200:
+                child = int(answer["execution_id"])
+                self.history.started(command_id, child)
+                while not (status == 200 and (answer.get("completed") or answer.get("failed"))):
+                    await asyncio.sleep(0.2)
+                    status, answer = await client.insist("GET", f"/api/executions/{child}/status")
+            await self._report(client, one, rest)
+        finally:
+            client.close()
+
+    def _events(self, notice: dict[str, Any], claimed: dict[str, Any], args: dict[str, Any]) -> list[dict[str, Any]]:
+        """The events of a command: its start, its result, its end."""
+        outcome = "error" if args.get("error") else "success"
+        data = {"status": outcome, "data": {"n": (args.get("n") or 0) + 1}}
+        told = [
+            ("command.started", "STARTED", {}),
+            ("call.done", "COMPLETED", {"call_index": 0, "result": {"status": outcome, "context": data}}),
+            ("command.completed", outcome, {"status": outcome}),
+        ]
+        if args.get("fail"):
+            told[1:] = [
+                ("call.error", "FAILED", {"call_index": 0, "error": "as asked for"}),
+                ("command.failed", "FAILED", {"error": "as asked for"}),
+            ]
+        return [
+            {
                 "event_type": event_type,
                 "step": notice["step"],
                 "status": state,
                 "created_at": datetime.now(UTC).isoformat(),
-                "context": {"command_id": command_id, **payload},
+                "context": {"command_id": _names(claimed)[1], **payload},
                 "event_id": self._minter.mint(),
-                "worker_id": worker_id,
                 "meta": {"attempts": 0},
             }
-            await self._post(client, body)
+            for event_type, state, payload in told
+        ]
+
+    async def _report(self, client: Client, one: dict[str, Any], events: list[dict[str, Any]]) -> None:
+        """Send the events of a command, with what the habits do to them; ``one`` has the members of all."""
+        if self._happens(self.habits.batches):
+            await self._post(client, "/api/events/batch", {**one, "events": events}, events)
+        elif self._happens(self.habits.reorders):
+            other = Client(self.server_urls, first=self._random.randrange(8))
+            try:
+                late = asyncio.create_task(self._post(other, "/api/events", {**one, **events[0]}, events[:1]))
+                for event in events[1:]:
+                    await self._post(client, "/api/events", {**one, **event}, [event])
+                await late
+            finally:
+                other.close()
+        else:
+            for event in events:
+                await self._post(client, "/api/events", {**one, **event}, [event])
         self.done += 1
 
-    async def _post(self, client: Client, body: dict[str, Any]) -> None:
+    async def _post(self, client: Client, path: str, body: dict[str, Any], events: list[dict[str, Any]]) -> None:
         if self._happens(self.habits.hangs_up):
-            await client.hang_up("POST", "/api/events", body)
+            await client.hang_up("POST", path, body)
         repeats = 2 if self._happens(self.habits.repeats) else 1
         for _ in range(repeats):
-            status, answer = await client.insist("POST", "/api/events", body)
+            status, answer = await client.insist("POST", path, body)
             if status != 200:
-                self.refused.append((status, body["event_type"], answer))
+                self.history.refused(status, f"{path} {events[-1]['event_type']}", answer)
                 return
-            self.acknowledged.add((body["execution_id"], body["event_id"]))
+            for event in events:
+                self.history.stored(int(body["execution_id"]), event["event_id"])
 
     def _happens(self, probability: float) -> bool:
         return probability > 0 and self._random.random() < probability
+
+
+def _names(claimed: dict[str, Any]) -> tuple[int, str]:
+    """Execution id and command id of a claim's answer."""
+    meta = claimed["meta"]
+    return int(meta["execution_id"]), str(meta["command_id"])
 
 
 async def _quietly(sending: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -15,11 +15,16 @@ NOOP = {"kind": "noop"}
 
 @dataclass(frozen=True)
 class Workflow:
-    """A playbook and what it must do: how many commands each step is given."""
+    """A playbook and what it must do: how many commands each step is given, with which arguments, and how it ends."""
 
     path: str
     text: str
     expected: dict[str, int]
+    arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of some steps, by name."""
+    outcome: str = "COMPLETED"
+    child: str | None = None
+    """Path of the sub-playbook that it starts once."""
 
     @property
     def commands(self) -> int:
@@ -27,18 +32,33 @@ class Workflow:
         return sum(self.expected.values())
 
 
-def workflow(path: str, steps: list[dict[str, Any]], expected: dict[str, int]) -> Workflow:
-    """A workflow of noop steps."""
+def workflow(
+    path: str,
+    steps: list[dict[str, Any]],
+    expected: dict[str, int],
+    arguments: dict[str, dict[str, Any]] | None = None,
+    *,
+    outcome: str = "COMPLETED",
+    child: str | None = None,
+) -> Workflow:
+    """A workflow of noop steps; ``input`` of a step is what its tool gets."""
     text = yaml.safe_dump(
         {
             "apiVersion": "noetl.io/v2",
             "kind": "Playbook",
             "metadata": {"name": path.rpartition("/")[2], "path": path},
-            "workflow": [{"tool": NOOP, **step} for step in steps],
+            "workflow": [
+                {"tool": {**NOOP, "input": step["input"]} if "input" in step else NOOP, **_without_input(step)}
+                for step in steps
+            ],
         },
         sort_keys=False,
     )
-    return Workflow(path, text, expected)
+    return Workflow(path, text, expected, arguments or {}, outcome, child)
+
+
+def _without_input(step: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in step.items() if name != "input"}
 
 
 def loop(count: int, mode: str = "parallel") -> dict[str, Any]:
@@ -46,46 +66,102 @@ def loop(count: int, mode: str = "parallel") -> dict[str, Any]:
     return {"in": f"{{{{ range({count}) }}}}", "iterator": "i", "spec": {"mode": mode}}
 
 
+def parallel(path: str, count: int) -> Workflow:
+    """A parallel loop between two steps, the second of which is told how many iterations there were."""
+    return workflow(
+        path,
+        [
+            {"step": "start", "next": "many"},
+            {"step": "many", "loop": loop(count), "input": {"n": "{{ i }}"}, "next": "end"},
+            {"step": "end", "input": {"count": "{{ many | length }}"}},
+        ],
+        {"start": 1, "many": count, "end": 1},
+        {"end": {"count": count}},
+    )
+
+
 MIXED = (
     workflow(
         "faults/chain",
         [
             {"step": "start", "next": "a"},
-            {"step": "a", "next": "b"},
-            {"step": "b", "next": "c"},
-            {"step": "c", "next": "end"},
-            {"step": "end"},
+            {"step": "a", "input": {"n": "{{ start.n }}"}, "next": "b"},
+            {"step": "b", "input": {"n": "{{ a.n }}"}, "next": "c"},
+            {"step": "c", "input": {"n": "{{ b.n }}"}, "next": "end"},
+            {"step": "end", "input": {"n": "{{ c.n }}"}},
         ],
         dict.fromkeys(("start", "a", "b", "c", "end"), 1),
+        {"end": {"n": 4}},
     ),
     workflow(
         "faults/fan",
         [
             {"step": "start", "next": ["a", "b", "c"]},
-            {"step": "a", "next": "join"},
-            {"step": "b", "next": "join"},
-            {"step": "c", "next": "join"},
-            {"step": "join", "next": "end"},
-            {"step": "end"},
+            {"step": "a", "input": {"n": 10}, "next": "join"},
+            {"step": "b", "input": {"n": 20}, "next": "join"},
+            {"step": "c", "input": {"n": 30}, "next": "join"},
+            {"step": "join", "input": {"n": "{{ a.n + b.n + c.n }}"}, "next": "end"},
+            {"step": "end", "input": {"n": "{{ join.n }}"}},
         ],
         dict.fromkeys(("start", "a", "b", "c", "join", "end"), 1),
+        {"join": {"n": 63}, "end": {"n": 64}},
     ),
-    workflow(
-        "faults/parallel",
-        [{"step": "start", "next": "many"}, {"step": "many", "loop": loop(20), "next": "end"}, {"step": "end"}],
-        {"start": 1, "many": 20, "end": 1},
-    ),
+    parallel("faults/parallel", 20),
     workflow(
         "faults/sequential",
         [
             {"step": "start", "next": "each"},
-            {"step": "each", "loop": loop(5, "sequential"), "next": "end"},
-            {"step": "end"},
+            {"step": "each", "loop": loop(5, "sequential"), "input": {"n": "{{ i }}"}, "next": "end"},
+            {"step": "end", "input": {"count": "{{ each | length }}"}},
         ],
         {"start": 1, "each": 5, "end": 1},
+        {"end": {"count": 5}},
+    ),
+    workflow(
+        "faults/repair",
+        [
+            {"step": "start", "next": "a"},
+            {
+                "step": "a",
+                "input": {"error": True},
+                "next": [
+                    {"step": "unused", "when": "{{ steps.a.context.result.status == 'success' }}"},
+                    {"step": "repair", "when": "{{ steps.a.context.result.status == 'error' }}"},
+                ],
+            },
+            {"step": "repair", "next": "end"},
+            {"step": "unused"},
+            {"step": "end"},
+        ],
+        dict.fromkeys(("start", "a", "repair", "end"), 1),
+    ),
+    workflow(
+        "faults/failure",
+        [
+            {"step": "start", "next": "a"},
+            {"step": "a", "input": {"fail": True}, "next": "end"},
+            {"step": "end"},
+        ],
+        dict.fromkeys(("start", "a"), 1),
+        outcome="FAILED",
+    ),
+    workflow(
+        "faults/parent",
+        [
+            {
+                "step": "start",
+                "tool": {"kind": "playbook", "path": "faults/chain", "return_step": "end"},
+                "next": "end",
+            },
+            {"step": "end"},
+        ],
+        {"start": 1, "end": 1},
+        child="faults/chain",
     ),
 )
 """One of each shape."""
+
+LARGE_LOOP = parallel("faults/large", 800)
 
 
 def random_workflow(chance: random.Random, path: str) -> Workflow:

@@ -73,7 +73,7 @@ async def test_800_iterations_with_32_workers_are_802_commands_and_one_end(
                 await asyncio.sleep(0.1)
         assert crew.done == 802
         assert set(crew.heard.values()) == {1}
-        assert crew.refused == []
+        assert crew.history.refusals == []
     client.close()
     types = dict(
         await query(
