@@ -17,6 +17,7 @@ Asynchronous tests and fixtures share one event loop (``asyncio_default_test_loo
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from contextlib import AsyncExitStack
@@ -27,9 +28,12 @@ import pytest
 
 from noetl.dev.server_process import ServerProcess
 from noetl.dev.services import EmbeddedNats, EmbeddedPostgres
+from tests.pgbouncer import VARIABLE, open_pgbouncer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from tests.pgbouncer import PgBouncer
 
 ENCRYPTION_KEY: Final = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 """32 bytes in base64; protects nothing but the data of tests."""
@@ -93,7 +97,17 @@ async def nats(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Embedd
 
 
 @pytest.fixture(scope="session")
-async def make_database(postgres: EmbeddedPostgres) -> AsyncIterator[MakeDatabase]:
+async def pooler(postgres: EmbeddedPostgres) -> AsyncIterator[PgBouncer | None]:
+    """What all databases are reached through, if a variable asks for it."""
+    if VARIABLE not in os.environ:
+        yield None
+        return
+    async with open_pgbouncer(postgres.port) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+async def make_database(postgres: EmbeddedPostgres, pooler: PgBouncer | None) -> AsyncIterator[MakeDatabase]:
     """Fresh databases ``test_1``, ``test_2``, ..., dropped with the cluster."""
     count = 0
     administration: Any = await asyncpg.connect(postgres.dsn)
@@ -103,7 +117,7 @@ async def make_database(postgres: EmbeddedPostgres) -> AsyncIterator[MakeDatabas
         count += 1
         copied = f' TEMPLATE "{template}"' if template else ""
         await administration.execute(f"CREATE DATABASE test_{count}{copied}")
-        return postgres.database_dsn(f"test_{count}")
+        return (pooler or postgres).database_dsn(f"test_{count}")
 
     try:
         yield make
@@ -118,13 +132,13 @@ async def database_url(make_database: MakeDatabase) -> str:
 
 
 @pytest.fixture(scope="session")
-async def schema_template(make_database: MakeDatabase) -> str:
+async def schema_template(postgres: EmbeddedPostgres, make_database: MakeDatabase) -> str:
     """Name of a database with the newest schema that nobody is connected to, to be copied."""
     from noetl.store.migrations import upgrade_url
 
-    url = await make_database()
-    await upgrade_url(url)
-    return url.rpartition("/")[2]
+    name = (await make_database()).rpartition("/")[2]
+    await upgrade_url(postgres.database_dsn(name))
+    return name
 
 
 @pytest.fixture(scope="module")

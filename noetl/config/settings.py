@@ -137,7 +137,7 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
     )  # fmt: skip
     statement_cache_capacity: int = setting(
         ("NOETL_PG_STATEMENT_CACHE_CAPACITY", "NOETL_PG_STATEMENT_CACHE_SIZE"), values.integer(0, 100_000), 100, "0",
-        "Prepared statements kept per connection; 0 behind a pooler in transaction mode.",
+        "Prepared statements kept per connection; a pooler is noticed, and behind one it is 0.",
     )  # fmt: skip
     ssl_mode: str = setting(
         "PGSSLMODE", addresses.ssl_mode, "prefer", "verify-full", "TLS to PostgreSQL, with libpq's meaning."

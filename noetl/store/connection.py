@@ -45,6 +45,10 @@ class Connection(Protocol):
         """Whether a transaction is open."""
         ...
 
+    def get_server_pid(self) -> int:
+        """Process id of the backend, as the other end gave it."""
+        ...
+
     def is_closed(self) -> bool:
         """Whether the connection is gone."""
         ...

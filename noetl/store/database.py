@@ -1,13 +1,14 @@
 """The connection pool to one PostgreSQL database, and the translation of its errors.
 
 Nothing here is session-scoped (no ``SET``, no session lock, no ``LISTEN``), so every statement works through a pooler
-in transaction mode; behind one, the statement cache is 0 (spec 70, I18). ``jsonb`` is read and written as JSON text,
-never decoded on the way.
+in transaction mode; behind one, which `Database.connect` notices, the statement cache is 0 (spec 70, I18). ``jsonb`` is
+read and written as JSON text, never decoded on the way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 
     from noetl.store.connection import Connection, Record
+
+log = logging.getLogger("noetl.store")
 
 T = TypeVar("T")
 
@@ -185,18 +188,22 @@ class Database:
         deadline = monotonic() + settings.acquire_timeout_seconds
         pause = 0.1
         while True:
-            pool = _create_pool(settings, arguments)
+            pool = None
             try:
                 async with asyncio.timeout(max(deadline - monotonic(), 0.1)):
+                    if arguments["statement_cache_size"] and await _is_pooled(arguments):
+                        log.info("PostgreSQL is behind a pooler: statements are not prepared ahead")
+                        arguments["statement_cache_size"] = 0
+                    pool = _create_pool(settings, arguments)
                     await pool
                     await pool.fetchval("SELECT 1")
                 return cls(pool, settings, arguments)
             except (*_CONNECTION_LOST, asyncpg.TooManyConnectionsError, TimeoutError) as error:
-                pool.terminate()
+                _discard(pool)
                 if monotonic() + pause >= deadline:
                     raise DatabaseUnavailableError(POOL_TIMEOUT, detail=f"Database error: {error}") from error
             except _DRIVER_ERRORS as error:
-                pool.terminate()
+                _discard(pool)
                 raise translate(error) or error from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, 2.0)
@@ -324,6 +331,23 @@ _connect = cast("Callable[..., Awaitable[Connection]]", asyncpg.connect)  # pyri
 _make_pool = cast("Callable[..., _Pool]", asyncpg.create_pool)  # pyright: ignore[reportUnknownMemberType]
 
 
+async def _is_pooled(connect_arguments: Mapping[str, Any]) -> bool:
+    """Whether somebody between us and PostgreSQL made up the process id that cancels statements, as poolers do.
+
+    A statement prepared on one connection of a pooler in transaction mode is not there on the next one (spec 70, I18).
+    """
+    connection = await _connect(**{**connect_arguments, "statement_cache_size": 0})
+    try:
+        return connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()")
+    finally:
+        await connection.close()
+
+
+def _discard(pool: _Pool | None) -> None:
+    if pool is not None:
+        pool.terminate()
+
+
 async def connect_url(url: str) -> Connection:
     """One connection to the database of a ``postgresql://`` URL, with the session settings of `Database`.
 
@@ -331,7 +355,7 @@ async def connect_url(url: str) -> Connection:
         DatabaseUnavailableError, DatabaseError: as `Database.connect`, without a second attempt.
     """
     try:
-        return await _connect(dsn=url, max_cached_statement_lifetime=0, server_settings={"TimeZone": "UTC"})
+        return await _connect(dsn=url, statement_cache_size=0, server_settings={"TimeZone": "UTC"})
     except _DRIVER_ERRORS as error:
         raise translate(error) or error from error
 

@@ -1,7 +1,8 @@
 """Runs a statement of a caller on a connection of its own and gives the rows as JSON (spec 10, section 10.1, fix 15).
 
 Every value crosses the wire in PostgreSQL's text form, in both directions, so that no type is beyond us. The connection
-is closed afterwards: whatever the statement set, opened or locked on it ends with it.
+is closed afterwards: whatever the statement set, opened or locked on it ends with it. It is also cleaned, because a
+pooler gives the session to the next client.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ CONNECTIONS: Final = 4
 """Statements that run at once in this process."""
 WAIT_SECONDS: Final = 10.0
 
+_CLEAN: Final = """
+    RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; UNLISTEN *; DEALLOCATE ALL; DISCARD TEMP;
+    SELECT pg_advisory_unlock_all()"""
+"""What `DISCARD ALL` does, inside the transaction, which is all that a pooler keeps together."""
 _CALLER_CLASSES: Final = frozenset("0A 21 22 23 25 26 2B 2D 2F 34 3B 3D 3F 42 44 54 55 P0".split())
 """Classes of SQLSTATE that tell of the statement, not of the server."""
 _QUERY_CANCELED: Final = "57014"
@@ -92,6 +97,7 @@ class _Connection(Protocol):
     ) -> None: ...
     def transaction(self) -> AbstractAsyncContextManager[object]: ...
     def is_closed(self) -> bool: ...
+    async def execute(self, query: str) -> str: ...
     async def close(self, *, timeout: float) -> None: ...  # noqa: ASYNC109 (the driver's signature)
     def terminate(self) -> None: ...
 
@@ -142,7 +148,9 @@ class SqlConsole:
                     await connection.fetch(_SET, "statement_timeout", f"{STATEMENT_SECONDS}s")
                     if path is not None:
                         await connection.fetch(_SET, "search_path", path)
-                    return await _rows(connection, sql.strip(), parameters)
+                    rows = await _rows(connection, sql.strip(), parameters)
+                    await connection.execute(_CLEAN)
+                    return rows
             except asyncpg.UnsupportedClientFeatureError as error:
                 raise UnprocessableError(f"A type is not supported here, cast it from or to text: {error}") from error
             except asyncpg.InterfaceError as error:
