@@ -219,7 +219,7 @@ class EventFilter(msgspec.Struct):
 async def _cancel_body(request: Request) -> CancelRequest:
     try:
         return _CANCEL.decode(await request.read() or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RejectedRequestError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RejectedRequestError, RecursionError):
         return CancelRequest()
 
 

@@ -355,7 +355,7 @@ async def test_cancelling_ends_the_execution_for_every_reader(client: RawClient,
     assert (again.status, again.json["error"]) == (422, "Cannot cancel execution in CANCELLED state")
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"garbage", b'{"cascade": "yes"}', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"[]", b"garbage", b'{"cascade": "yes"}', b"\xff", b'{"x":' + b"[" * 100_000])
 async def test_a_cancel_body_of_another_shape_is_as_none(
     client: RawClient, harness: LedgerHarness, body: bytes
 ) -> None:
