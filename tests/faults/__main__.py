@@ -47,9 +47,12 @@ def main() -> int:
         executions=options.executions,
         strikes=options.strikes,
     )
-    ok = uvloop.run(campaign.run(range(options.first, options.first + options.rounds)))
+    try:
+        uvloop.run(campaign.run(range(options.first, options.first + options.rounds)))
+    except KeyboardInterrupt:
+        print("interrupted; until here:")
     print(campaign.tally.table())
-    return 0 if ok else 1
+    return 1 if campaign.tally.violations else 0
 
 
 if __name__ == "__main__":
