@@ -52,3 +52,13 @@ soak *arguments:
 # A fault campaign: processes die, links break, disks fill, clocks jump, and nothing is lost or done twice
 faults *arguments:
     {{python}} -m tests.faults {{arguments}}
+
+# Build the wheel in dist, and beside it a bill of materials of what is locked
+wheel:
+    {{python}} -m pip wheel --no-deps --wheel-dir dist .
+    .ci/sbom "$({{python}} -c 'import noetl; print(noetl.__version__)')" > dist/noetl-server.cdx.json
+
+# Lock the newest versions of all dependencies that pyproject.toml allows (needs pip-tools)
+lock:
+    pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
+        --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml

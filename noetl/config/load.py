@@ -169,6 +169,7 @@ def _combine(reading: _Reading) -> Settings:
     rules.check_tls(tls, problems)
     security = reading.build(SecuritySettings)
     rules.check_security(security, problems)
+    rules.warn_of_open_sql(http, security, notices)
     if http.keep_alive_seconds <= rules.WORKER_KEEP_ALIVE_SECONDS:
         notices.append(
             Notice("WARNING", "NOETL_KEEP_ALIVE_SECONDS is not above the 90 s that workers keep connections")

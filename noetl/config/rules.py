@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -14,7 +15,7 @@ from noetl.config.settings import MAXIMUM_WORKERS, DatabaseSettings, LedgerSetti
 
 if TYPE_CHECKING:
     from noetl.config.addresses import DatabaseUrl, NatsAddress
-    from noetl.config.settings import SecuritySettings, TlsSettings
+    from noetl.config.settings import HttpSettings, SecuritySettings, TlsSettings
     from noetl.config.sources import Sources
 
 WORKER_KEEP_ALIVE_SECONDS: Final = 90
@@ -168,6 +169,27 @@ def _check_pem(variable: str, path: str | None, marker: str, what: str, problems
         return
     if marker.encode() not in content:
         problems.append(Problem(variable, f"TLS: no {what} in '{path}'", example))
+
+
+def warn_of_open_sql(http: HttpSettings, security: SecuritySettings, notices: list[Notice]) -> None:
+    """SQL for anybody is meant for a developer's machine (00-decisions, 6)."""
+    if security.sql_api == "open" and not _is_loopback(http.host):
+        notices.append(
+            Notice(
+                "WARNING",
+                f"NOETL_SQL_API=open and NOETL_HOST={http.host}: everybody who reaches the port may run SQL;"
+                " use NOETL_SQL_API=token, or listen on 127.0.0.1",
+            )
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_security(security: SecuritySettings, problems: list[Problem]) -> None:
