@@ -72,7 +72,7 @@ class Tally:
         ]
         for name in sorted(self.strikes):
             cells = (self.commits, self.announcements, self.returns)
-            times = " | ".join(_percentiles(cell.get(name, [])) for cell in cells)
+            times = " | ".join(percentiles(cell.get(name, [])) for cell in cells)
             lines.append(f"| {name} | {self.strikes[name]} | {self.violations.get(name, 0)} | {times} |")
         lines.append(f"\n{self.rounds} rounds, {self.executions:,} executions, {self.events:,} events")
         return "\n".join(lines)
@@ -331,7 +331,8 @@ async def _listen(url: str, heard: asyncio.Queue[str], ready: asyncio.Event) -> 
         await client.close()
 
 
-def _percentiles(seconds: list[float]) -> str:
+def percentiles(seconds: list[float]) -> str:
+    """Median and 99th percentile."""
     if not seconds:
         return "-"
     ordered = sorted(seconds)

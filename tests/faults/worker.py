@@ -66,6 +66,8 @@ class Crew:
     history: History = field(default_factory=History)
     heard: dict[int, int] = field(default_factory=dict)
     done: int = 0
+    client: type[Client] = Client
+    """How a member of the crew talks to the servers."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _waiting: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -140,7 +142,7 @@ class Crew:
                 await client.close()
 
     async def _serve(self, number: int) -> None:
-        client = Client(self.server_urls, first=number)
+        client = self.client(self.server_urls, first=number)
         try:
             while True:
                 await self._handle(client, self._worker_id(number), await self._messages.get())
