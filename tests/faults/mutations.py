@@ -55,10 +55,10 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         f"{RECOVERY}test_long_running_command_of_a_live_worker_is_left_alone",
     ),
     "I4": Mutation(
-        "noetl/messaging/announcer.py",
-        "self._again(publish._replace(is_repeated=True))\n            self._connection",
-        "self._connection",
-        f"{RECOVERY}test_execution_started_without_nats_is_announced_when_it_appears",
+        "noetl/messaging/reannouncer.py",
+        "if not waiting:",
+        "if True:",
+        f"{RECOVERY}test_notifications_of_a_process_that_died_are_found_in_the_database",
     ),
     "I5": Mutation(
         "noetl/messaging/reannouncer.py",
@@ -127,10 +127,10 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         "tests/integration/test_pgbouncer.py::test_pooler_is_noticed_and_nothing_is_prepared",
     ),
     "I19": Mutation(
-        "noetl/store/commands.py",
-        "status = 'PENDING' AND updated_at < now() - $1::interval AND {live}",
-        "status = 'PENDING' AND updated_at < now() - $1::interval",
-        f"{RECOVERY}test_commands_of_ended_executions_are_left_alone",
+        WORK,
+        '"playbook_cancelled",\n            "CANCELLED",',
+        '"playbook_noted",\n            "CANCELLED",',
+        f"{LEDGER}test_cancelled_execution_issues_and_gives_out_nothing",
     ),
     "I20": Mutation(
         "noetl/store/migrations/010_ledger.sql",
@@ -142,12 +142,12 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         "noetl/ledger/lane.py",
         "if not await self._mark_repeated(batch):",
         "if True:",
-        f"{LEDGER}test_repeated_event_is_stored_once_and_answered_alike",
+        f"{RECOVERY}test_event_that_another_process_stored_does_not_prove_that_our_batch_was_committed",
     ),
     "I23": Mutation(
         "noetl/messaging/reannouncer.py",
-        "if known.stream_created != info.created or not",
-        "if not",
+        "if created != info.created:",
+        "if False:",
         f"{RECOVERY}test_place_in_a_stream_that_was_replaced_says_nothing",
     ),
     "I24": Mutation(

@@ -31,9 +31,9 @@ SENDERS = 8
 ANSWER_SECONDS = 15.0
 """Longest wait for an answer; a body that never comes is given up by the server after NOETL_REQUEST_TIMEOUT_SECONDS."""
 LARGEST_MIB = 512
-CONTRACTUAL = re.compile(rb"Template (parse|render) error|Validation error: |requires NOETL_|not supported")
-"""The reference answers 500 to a start step that cannot be rendered, and clients know it (spec 30, 5.7)."""
-_STATUS = re.compile(rb"^HTTP/1\.[01] (\d{3}) ", re.MULTILINE)
+CONTRACTUAL = re.compile(rb"Template (parse|render) error|Validation error: |expires_at or expires_in is required")
+"""The reference answers 500 to a start step that cannot be rendered, and to a keychain entry without end."""
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 VALID_PLAYBOOK = """
 apiVersion: noetl.io/v2
 kind: Playbook
