@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 
 import uvloop
@@ -47,6 +48,7 @@ def main() -> int:
         executions=options.executions,
         strikes=options.strikes,
     )
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell has started it in the background
     try:
         uvloop.run(campaign.run(range(options.first, options.first + options.rounds)))
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ executions or at all.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ TERMINAL = (
     "('playbook.completed', 'playbook_completed', 'playbook.failed', 'playbook_failed',"
     " 'playbook.cancelled', 'playbook_cancelled')"
 )
+RECOVERY_SECONDS = 30
 LEASE_SECONDS = 5
 """Shortest time that a worker keeps a command which it was given (`tests.faults.site.QUICK`)."""
 
@@ -140,9 +142,19 @@ MODEL_RULES: dict[str, str] = {
 }
 
 
+async def connect(database_url: str) -> Any:
+    """A connection past every server; a database that recovers is waited for."""
+    async with asyncio.timeout(RECOVERY_SECONDS):
+        while True:
+            try:
+                return await asyncpg.connect(database_url)
+            except (OSError, asyncpg.PostgresError):
+                await asyncio.sleep(0.05)
+
+
 async def query(database_url: str, text: str, *arguments: Any) -> list[Any]:
     """Look at the database past every server."""
-    connection: Any = await asyncpg.connect(database_url)
+    connection = await connect(database_url)
     try:
         return [tuple(row) for row in await connection.fetch(text, *arguments)]
     finally:
@@ -225,7 +237,7 @@ async def check_on(connection: Any, executions: Collection[int] | None = None) -
 @asynccontextmanager
 async def open_check(database_url: str, executions: Collection[int] | None = None) -> AsyncGenerator[Check]:
     """A check of some executions, or of all, past every server."""
-    connection: Any = await asyncpg.connect(database_url)
+    connection = await connect(database_url)
     try:
         yield await check_on(connection, executions)
     finally:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 import psutil
 
+from tests.faults.checker import connect
 from tests.faults.site import set_clock
 
 if TYPE_CHECKING:
@@ -171,12 +172,6 @@ async def kill_backend(place: Place) -> None:
     ):
         with contextlib.suppress(ProcessLookupError):
             os.kill(row["pid"], signal.SIGKILL)
-    while True:
-        try:
-            await _administer(place, "SELECT 1")
-            return
-        except (OSError, asyncpg.PostgresError):
-            await asyncio.sleep(0.02)
 
 
 async def read_only_postgres(place: Place) -> None:
@@ -306,7 +301,7 @@ async def _turn_clock(place: Place, seconds: int) -> None:
 
 
 async def _administer(place: Place, *statements: str) -> list[Any]:
-    connection: Any = await asyncpg.connect(place.site.postgres.dsn)
+    connection = await connect(place.site.postgres.dsn)
     try:
         rows: list[Any] = []
         for statement in statements:
