@@ -62,7 +62,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
         "Largest body of PUT /api/result/{id}.",
     )  # fmt: skip
     max_requests_in_flight: int = setting(
-        "NOETL_MAX_REQUESTS_IN_FLIGHT", _positive, 1000, "1000",
+        "NOETL_MAX_REQUESTS_IN_FLIGHT", _positive, 2000, "2000",
         "Requests handled at once per process; more get 503 with Retry-After instead of memory.",
     )  # fmt: skip
     keep_alive_seconds: float = setting(
