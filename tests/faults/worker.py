@@ -86,12 +86,16 @@ class Crew:
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        tasks = [*self._tasks, *self._waiting]
+        tasks = {*self._tasks, *self._waiting}
+        pending = tasks
+        while pending:
+            # The NATS client swallows a cancellation that meets it while it loses its connection.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=1)
         for task in tasks:
-            task.cancel()
-        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(outcome, Exception):
-                raise outcome
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
     def failure(self) -> BaseException | None:
         """What ended a task that should run for ever."""
