@@ -183,7 +183,7 @@ class HttpApplication(Application):
             call.status = response.status
             response.add_header(b"access-control-allow-origin", b"*")
             response.add_header(b"vary", VARY)
-            response.add_header(b"x-request-id", call.request_id.encode("ascii"))
+            response.add_header(b"x-request-id", call.ids["request_id"].encode("ascii"))
             if self._draining or response.status == 408:
                 response.add_header(b"connection", b"close")
             await send_asgi_response(response, send)
@@ -192,7 +192,7 @@ class HttpApplication(Application):
         except Exception as error:
             # Only a streamed body can fail here, with its head already sent: the server cuts the connection.
             call.status = 500
-            _log.error("Response stream failed", extra={"request_id": call.request_id}, exc_info=error)
+            _log.error("Response stream failed", extra=call.ids, exc_info=error)
             raise
         finally:
             self._in_flight -= 1
@@ -226,16 +226,16 @@ class HttpApplication(Application):
             limit = self._body_limit if endpoint.body_limit is None else endpoint.body_limit
             body = RequestBody(receive, _declared_length(request), limit, self._budget, self._body_timeout)
             request.content = body
-            with log_context(request_id=call.request_id):
+            with log_context(**call.ids):
                 return await endpoint.handler(request)
         except ClientDisconnectedError:
             raise
         except asyncio.CancelledError:
             # The shutdown deadline has passed (spec 60, section 5); even so the client gets an answer it can retry on.
             error = UnavailableError("The server is shutting down")
-            return self._errors.of(error, call.request_id, call.method, raw_path)
+            return self._errors.of(error, call.ids, call.method, raw_path)
         except Exception as error:
-            return self._errors.of(error, call.request_id, call.method, raw_path)
+            return self._errors.of(error, call.ids, call.method, raw_path)
         finally:
             if body is not None:
                 body.release()
@@ -259,7 +259,7 @@ class HttpApplication(Application):
                 "path": scope["raw_path"].decode("latin-1"),
                 "status": call.status,
                 "duration_ms": round(seconds * 1000, 3),
-                "request_id": call.request_id,
+                **call.ids,
             }
             _access.log(level, "request", extra=fields)
 
@@ -275,11 +275,11 @@ class HttpApplication(Application):
 class _Call:
     """What is known about one request while it is served."""
 
-    __slots__ = ("method", "quiet", "request_id", "route", "status")
+    __slots__ = ("ids", "method", "quiet", "route", "status")
 
-    def __init__(self, method: str, request_id: str) -> None:
+    def __init__(self, method: str, ids: dict[str, str]) -> None:
         self.method = method
-        self.request_id = request_id
+        self.ids = ids
         self.route: Route | None = None
         self.status = 500
         self.quiet = False

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from noetl.errors import DatabaseError, NoetlError, RejectedRequestError, UnavailableError
 from noetl.http.responses import empty_response, error_response, text_response
+from noetl.observability.trace_context import trace_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from blacksheep import Response
 
@@ -27,18 +28,29 @@ _REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
 
 
 class RequestIds:
-    """Names requests: the id that a proxy gave, or a new one that is unique among all processes."""
+    """Names requests for the log: by an id, the proxy's or one that is unique among all processes, and by trace."""
 
     def __init__(self) -> None:
         self._prefix = secrets.token_hex(6)
         self._count = itertools.count(1)
 
-    def of(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        """The value of ``x-request-id`` if it is 1 to 128 visible ASCII characters, else a new id."""
+    def of(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+        """``request_id``, and ``trace_id`` if the request has a valid ``traceparent``.
+
+        The former is ``x-request-id`` if that is 1 to 128 visible ASCII characters, else a new id.
+        """
+        given = b""
+        parents: list[bytes] | None = None
         for name, value in headers:
-            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-                return value.decode("ascii")
-        return f"{self._prefix}-{next(self._count):x}"
+            if name == b"x-request-id":
+                if not given and _REQUEST_ID.fullmatch(value):
+                    given = value
+            elif name == b"traceparent":
+                parents = [value] if parents is None else [*parents, value]
+        ids = {"request_id": given.decode("ascii") if given else f"{self._prefix}-{next(self._count):x}"}
+        if parents is not None and (parent := trace_parent(parents)) is not None:
+            ids["trace_id"] = parent.trace_id
+        return ids
 
 
 class ErrorResponses:
@@ -50,18 +62,18 @@ class ErrorResponses:
     def __init__(self, *, debug: bool) -> None:
         self._debug = debug
 
-    def of(self, error: Exception, request_id: str, method: str, path: str) -> Response:
-        """The response for ``error``; logs what is our fault."""
+    def of(self, error: Exception, ids: Mapping[str, str], method: str, path: str) -> Response:
+        """The response for ``error``; logs what is our fault under the ids of the request."""
         if isinstance(error, RejectedRequestError):
             return text_response(error.message, error.status_code)
         if isinstance(error, UnavailableError):
-            _log.debug(error.message, extra=_fields(error, request_id, method, path))
+            _log.debug(error.message, extra=_fields(error, ids, method, path))
             return error_response(error.message, error.status, [(b"retry-after", b"%d" % error.retry_after)])
         if isinstance(error, NoetlError):
             if error.status >= 500:
-                _log.error(error.message, extra=_fields(error, request_id, method, path), exc_info=error)
+                _log.error(error.message, extra=_fields(error, ids, method, path), exc_info=error)
             return error_response(self._message(error), error.status)
-        _log.error("Unexpected error", extra=_fields(error, request_id, method, path), exc_info=error)
+        _log.error("Unexpected error", extra=_fields(error, ids, method, path), exc_info=error)
         return error_response(f"{type(error).__name__}: {error}" if self._debug else "Internal error", 500)
 
     def _message(self, error: NoetlError) -> str:
@@ -90,8 +102,8 @@ def preflight(allow: bytes | None) -> Response:
     return empty_response(200, headers)
 
 
-def _fields(error: Exception, request_id: str, method: str, path: str) -> dict[str, str]:
-    fields = {"request_id": request_id, "method": method, "path": path}
+def _fields(error: Exception, ids: Mapping[str, str], method: str, path: str) -> dict[str, str]:
+    fields = {**ids, "method": method, "path": path}
     if isinstance(error, NoetlError) and error.detail:
         fields["detail"] = error.detail
     return fields

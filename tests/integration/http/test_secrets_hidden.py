@@ -55,9 +55,9 @@ def errors(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     seen: list[Exception] = []
     original = ErrorResponses.of
 
-    def of(self: ErrorResponses, error: Exception, request_id: str, method: str, path: str) -> Any:
+    def of(self: ErrorResponses, error: Exception, ids: dict[str, str], method: str, path: str) -> Any:
         seen.append(error)
-        return original(self, error, request_id, method, path)
+        return original(self, error, ids, method, path)
 
     monkeypatch.setattr(ErrorResponses, "of", of)
     return seen
