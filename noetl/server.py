@@ -47,6 +47,7 @@ from noetl.messaging.reannouncer import Reannouncer
 from noetl.messaging.streams import SEGMENTS
 from noetl.observability.logging import JsonHandler
 from noetl.observability.metrics import Metrics
+from noetl.observability.tracing import start_tracing
 from noetl.process_health import ProcessHealth
 from noetl.runtime.leases import Lease
 from noetl.runtime.periodic import Job, PeriodicJobs
@@ -92,6 +93,7 @@ SETTLEMENT_SECONDS: Final = 30.0
 """Between two searches for executions that other servers on the same database started or ended."""
 NATS_FLUSH_SECONDS: Final = 2.0
 AUDIT_FLUSH_SECONDS: Final = 2.0
+TRACES_FLUSH_SECONDS: Final = 2.0
 KEYCHAIN_SECONDS: Final = 600.0
 AUDIT_RETENTION_SECONDS: Final = 3600.0
 LAST_WORK_SECONDS: Final = 10.0
@@ -128,6 +130,8 @@ class Server:
         self._database = database
         self.metrics = Metrics(noetl.__version__)
         self._shared_metrics = SharedMetrics(self.metrics, place)
+        self._tracing = start_tracing(settings.tracing, version=noetl.__version__, instance=self._own_name)
+        self._tracer = None if self._tracing is None else self._tracing.tracer
         identity = settings.identity
         minter = SnowflakeGenerator(identity.machine_id, stripe, stripes)
         self._minter = minter
@@ -144,7 +148,7 @@ class Server:
         self._announcer = (
             SilentAnnouncer()
             if self._nats is None
-            else NatsAnnouncer(self._nats, settings.http.public_server_url, self.metrics)
+            else NatsAnnouncer(self._nats, settings.http.public_server_url, self.metrics, self._tracer)
         )
         self.health = ProcessHealth([database], self._nats, version=noetl.__version__, server_name=identity.server_name)
         self.ledger = Ledger(
@@ -167,6 +171,7 @@ class Server:
                 repair_loop_results=settings.ledger.loop_results == "repaired",
             ),
             can_judge=self.health.could_hear_for,
+            tracer=self._tracer,
         )
         self.metrics.track_pool("cluster", database.statistics)
         database.on_acquire = self.metrics.db_acquire_seconds.labels("cluster").observe
@@ -196,8 +201,13 @@ class Server:
         self._jobs = self._make_jobs(commands, executions, self._own_name)
         tls = settings.tls
         self._tls = ServerTls(tls.certificate, tls.key, tls.client_ca) if tls.certificate and tls.key else None
+        self._traced = None
+        if self._tracer is not None:
+            from noetl.http.traced import TracedRequests
+
+            self._traced = TracedRequests(self._tracer, self.metrics)
         self.application = HttpApplication(
-            observer=self.metrics,
+            observer=self._traced or self.metrics,
             max_in_flight=settings.http.max_requests_in_flight,
             body_limit=settings.http.max_body_bytes,
             body_timeout_seconds=settings.http.request_timeout_seconds,
@@ -212,7 +222,7 @@ class Server:
         settings = self._settings.http
         server = _HttpServer(
             server_configuration(
-                self.application,
+                self.application if self._traced is None else self._traced.around(self.application),
                 keep_alive_seconds=settings.keep_alive_seconds,
                 head_timeout_seconds=settings.request_timeout_seconds,
                 shutdown_timeout_seconds=settings.shutdown_timeout_seconds,
@@ -266,6 +276,8 @@ class Server:
         await asyncio.gather(*services, return_exceptions=True)
         await self._secret_audit.flush(AUDIT_FLUSH_SECONDS)
         await self._mark_own_row_offline()
+        if self._tracing is not None:
+            await self._tracing.close(TRACES_FLUSH_SECONDS)
 
     async def _prepare(self, ready: Callable[[], None]) -> None:
         """Bring the schema up to date, then run the periodic work for the rest of the process's life."""
@@ -367,7 +379,10 @@ class Server:
 
             jobs.append(Job("reannounce", REANNOUNCE_SECONDS, reannounce))
         periodic = PeriodicJobs(
-            jobs, Lease(LeaseStore(self._database), "periodic-work", holder, LEASE_SECONDS), self.metrics
+            jobs,
+            Lease(LeaseStore(self._database), "periodic-work", holder, LEASE_SECONDS),
+            self.metrics,
+            tracer=self._tracer,
         )
         if self._nats is not None:
             self._nats.on_connect = periodic.wake

@@ -21,6 +21,7 @@ from noetl.config.settings import (
     SweepSettings,
     TlsSettings,
 )
+from noetl.config.tracing_settings import TracingSettings
 
 __all__ = [
     "CommandSettings",
@@ -41,6 +42,7 @@ __all__ = [
     "ShardingSettings",
     "SweepSettings",
     "TlsSettings",
+    "TracingSettings",
     "effective_settings",
     "load_settings",
 ]

@@ -33,6 +33,7 @@ from noetl.config.settings import (
     TlsSettings,
 )
 from noetl.config.sources import Sources
+from noetl.config.tracing_settings import TracingSettings
 from noetl.config.variable import Variable, variables_of
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ GROUPS: Final[tuple[type[msgspec.Struct], ...]] = (
     CommandSettings,
     SweepSettings,
     LoggingSettings,
+    TracingSettings,
     SecretSettings,
     GcpSettings,
     KubernetesSettings,
@@ -196,4 +198,5 @@ def _combine(reading: _Reading) -> Settings:
         sweeps=reading.build(SweepSettings),
         secrets=reading.build(SecretSettings),
         logging=reading.build(LoggingSettings),
+        tracing=reading.build(TracingSettings),
     )

@@ -32,6 +32,16 @@ This page is generated: `python -m noetl.config.reference > docs/configuration.m
 
 _TABLE_HEAD: Final = "| Variable | Default | Why | Example |\n|---|---|---|---|"
 
+_READ_BY_OPENTELEMETRY: Final = """\
+## Read by OpenTelemetry itself
+
+Where traces are exported, the other standard variables hold as OpenTelemetry's SDK for Python reads them, from the
+environment only and not from a file `.env`. The useful ones: `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` (all
+traces by default; `parentbased_traceidratio` and `0.01` is one in a hundred), `OTEL_RESOURCE_ATTRIBUTES`,
+`OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_EXPORTER_OTLP_COMPRESSION`, `OTEL_EXPORTER_OTLP_CERTIFICATE`,
+`OTEL_BSP_MAX_QUEUE_SIZE` (2048 spans per process wait; more are lost), `OTEL_BSP_SCHEDULE_DELAY` (5000 ms).
+"""
+
 _WITHOUT_EFFECT: Final = """\
 ## Accepted without effect
 
@@ -42,7 +52,7 @@ runtime), `NO_COLOR` (logs are JSON; the command line honours it), and the varia
 
 def configuration_reference() -> str:
     """The page `docs/configuration.md`."""
-    return "\n".join((_HEAD, *_sections(), _WITHOUT_EFFECT))
+    return "\n".join((_HEAD, *_sections(), _READ_BY_OPENTELEMETRY, _WITHOUT_EFFECT))
 
 
 def _sections() -> Iterator[str]:

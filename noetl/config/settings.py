@@ -14,6 +14,7 @@ from noetl.config.log_filter import LogFilter, parse_log_filter
 from noetl.config.problems import Notice
 from noetl.config.provider_settings import SecretSettings
 from noetl.config.secret import Secret
+from noetl.config.tracing_settings import TracingSettings
 from noetl.config.variable import setting
 
 MAXIMUM_WORKERS: Final = 16
@@ -411,4 +412,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sweeps: SweepSettings = SweepSettings()
     secrets: SecretSettings = SecretSettings()
     logging: LoggingSettings = LoggingSettings()
+    tracing: TracingSettings = TracingSettings()
     notices: tuple[Notice, ...] = ()

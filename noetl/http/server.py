@@ -10,8 +10,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 if TYPE_CHECKING:
     import asyncio
     import ssl
-
-    from noetl.http.application import HttpApplication
+    from collections.abc import Callable
+    from typing import Any
 
 DEFAULT_KEEP_ALIVE_SECONDS: Final = 120.0
 """Workers keep idle connections for 90 s, and a reset during a claim ends a worker (spec 20, section 2)."""
@@ -113,7 +113,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
 
 def server_configuration(
-    application: HttpApplication,
+    application: Callable[..., Any],
     *,
     host: str = "0.0.0.0",  # noqa: S104 (the documented default, spec 60 section 2)
     port: int = 8082,
@@ -127,7 +127,7 @@ def server_configuration(
     limits = {"head_timeout_seconds": head_timeout_seconds}
     protocol = type("ConfiguredHttpProtocol", (BoundedHttpProtocol,), limits)
     return uvicorn.Config(
-        application,  # type: ignore[arg-type]
+        application,
         host=host,
         port=port,
         http=protocol,

@@ -17,9 +17,11 @@ from noetl.store.ledger import RepeatedEventError, StaleStateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from noetl.ledger.cache import ByteBoundedCache, ExecutionEntry
     from noetl.ledger.work import Work
+    from noetl.observability.spans import Attribute, Span, Tracer
     from noetl.store.connection import Connection
     from noetl.store.events import EventStore
     from noetl.store.ledger import LedgerConnection, LedgerStore
@@ -77,6 +79,7 @@ class LaneServices:
     missing: Callable[[Work], None]
     """Called for work whose execution is not in the cache: load it elsewhere, then submit the work again."""
     metrics: LedgerMetrics
+    tracer: Tracer | None = None
     shared: OrderedDict[int, None] = field(default_factory=OrderedDict[int, None])
     """Executions that other processes were seen to write as well, the latest last."""
 
@@ -121,7 +124,11 @@ class Lane:
                 return
             scope = BatchScope(time_ns(), self._services.mint)
             try:
-                await self._attempt(batch, scope)
+                if self._services.tracer is None:
+                    await self._attempt(batch, scope)
+                else:
+                    with batch_span(self._services.tracer, batch):
+                        await self._attempt(batch, scope)
             except StaleStateError as stale:
                 self._forget(scope)
                 _accept_own_starts(batch, scope, stale.executions)
@@ -210,6 +217,7 @@ class Lane:
         views = {execution_id: ExecutionScope(scope, entry) for execution_id, entry in scope.entries.items()}
         for work in batch:
             written = len(scope.rows.events)
+            scope.span = work.span
             try:
                 scope.outcomes.append(work.apply(views[work.execution_id]))
             except NoetlError as error:
@@ -295,6 +303,16 @@ def _accept_own_starts(batch: Sequence[Work], scope: BatchScope, executions: Seq
     for work, outcome in zip(batch, scope.outcomes, strict=True):
         if work.creates_execution and work.execution_id in executions and not work.future.done():
             work.future.set_result(outcome)
+
+
+def batch_span(tracer: Tracer, batch: Sequence[Work]) -> AbstractContextManager[Span]:
+    """A child of the first operation's span, linked to those of the others."""
+    spans = [work.span for work in batch if work.span is not None]
+    executions = {work.execution_id for work in batch}
+    attributes: dict[str, Attribute] = {"size": len(batch)}
+    if len(executions) == 1:
+        attributes["execution_id"] = executions.pop()
+    return tracer.span("ledger.batch", attributes, parent=spans[0] if spans else None, links=spans[1:])
 
 
 def _refuse(batch: Sequence[Work], error: NoetlError) -> None:

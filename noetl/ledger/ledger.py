@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from noetl.ledger.playbooks import Playbooks
     from noetl.ledger.scope import BatchScope, Notification
     from noetl.ledger.work import Work
+    from noetl.observability.spans import Tracer
     from noetl.store.catalog import CatalogEntry, CatalogStore
     from noetl.store.commands import CommandStore
     from noetl.store.database import Database
@@ -98,9 +99,11 @@ class Ledger:
         metrics: LedgerMetrics,
         limits: LedgerLimits,
         can_judge: Callable[[float], bool] = lambda _seconds: True,
+        tracer: Tracer | None = None,
     ) -> None:
         """``can_judge`` says whether heartbeats could reach the database for the last so many seconds."""
         self._can_judge = can_judge
+        self._tracer = tracer
         schema = database.quoted_schema
         self._database = database
         self._catalog = catalog
@@ -126,6 +129,7 @@ class Ledger:
             committed=self._committed,
             missing=self._load_and_resubmit,
             metrics=metrics,
+            tracer=tracer,
         )
         lanes = [Lane(services, LedgerConnection(database.connect_dedicated)) for _ in range(limits.lanes)]
         self._queue = WorkQueue(lanes, limit=limits.queue, batch_limit=limits.batch)
@@ -280,6 +284,11 @@ class Ledger:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     async def _submit(self, work: Work) -> Any:
+        if self._tracer is not None and work.span is None:
+            execution = {"execution_id": work.execution_id}
+            self._tracer.current().set(execution)
+            with self._tracer.span(work.operation, execution) as work.span:
+                return await self._submit(work)
         if not work.creates_execution:
             work.entry = await self._loader.load(work.execution_id)
         self._queue.submit(work)

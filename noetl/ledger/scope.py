@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from noetl.engine.decisions import CommandDraft, Decision, EventDraft
     from noetl.ledger.cache import ExecutionEntry
+    from noetl.observability.spans import Span  # noqa: TC004 (notifications are never encoded)
 
 log = logging.getLogger("noetl.engine")
 
@@ -37,6 +38,8 @@ class Notification(msgspec.Struct, gc=False):
     step: str
     segment: str
     attempt: int = 1
+    span: Span | None = None
+    """The operation that issued the command, where traces are made."""
 
 
 def encode(value: Any) -> str:
@@ -62,6 +65,7 @@ class BatchScope:
         "outcomes",
         "passes",
         "rows",
+        "span",
         "turns",
     )
 
@@ -81,6 +85,8 @@ class BatchScope:
         """Reply or NoetlError of each operation, in the order of the batch."""
         self.passes: list[float] = []
         """Seconds that the engine took for each event it decided on."""
+        self.span: Span | None = None
+        """The span of the operation that is being applied, where traces are made."""
         self.turns: list[str] = []
         """``started``, ``completed``, ``failed`` or ``cancelled`` for each execution that began or ended."""
 
@@ -289,7 +295,7 @@ class ExecutionScope:
         playbook = self.entry.playbook
         segment = playbook.pool_segment if playbook is not None else "shared"
         self.batch.notifications.append(
-            Notification(self.state.execution_id, event_id, command_id, step, segment, attempt)
+            Notification(self.state.execution_id, event_id, command_id, step, segment, attempt, self.batch.span)
         )
 
     def update_command(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from noetl.ledger.cache import ExecutionEntry
     from noetl.ledger.items import IncomingEvent
     from noetl.ledger.scope import ExecutionScope
+    from noetl.observability.spans import Span
 
 _COMMAND_STATUS = {
     events.COMMAND_CLAIMED: "CLAIMED",
@@ -47,7 +48,10 @@ _OWNED = (CommandStatus.CLAIMED, CommandStatus.RUNNING)
 class Work(ABC):
     """One operation on one execution, waiting for its lane."""
 
-    __slots__ = ("enqueued_at", "entry", "execution_id", "future", "is_alone", "reloads")
+    __slots__ = ("enqueued_at", "entry", "execution_id", "future", "is_alone", "reloads", "span")
+
+    operation: ClassVar[str]
+    """Its name in traces (spec 60, section 12)."""
 
     def __init__(self, execution_id: int) -> None:
         self.execution_id = execution_id
@@ -58,6 +62,8 @@ class Work(ABC):
         """The state as it was loaded for this operation, in case the cache has dropped it meanwhile."""
         self.is_alone = False
         """Was in a batch that failed as a whole: is committed by itself now."""
+        self.span: Span | None = None
+        """The span of the operation, where traces are made."""
 
     @property
     def creates_execution(self) -> bool:
@@ -79,6 +85,7 @@ class StartWork(Work):
     ``blank`` builds the entry: each attempt to commit begins with a new one.
     """
 
+    operation = "playbook.execute"
     __slots__ = ("_blank", "decision", "idempotency_key", "parent_execution_id", "path")
 
     def __init__(
@@ -131,6 +138,7 @@ class StartWork(Work):
 class IngestWork(Work):
     """Store events of workers and other clients, and decide once for each that completes or fails a command."""
 
+    operation = "event.ingest"
     __slots__ = ("incoming", "repeated")
 
     def __init__(self, execution_id: int, incoming: list[IncomingEvent]) -> None:
@@ -215,6 +223,7 @@ class ClaimWork(Work):
     ``instead_of`` is an owner who has been found silent: if it still has the command, it loses it.
     """
 
+    operation = "command.claim"
     __slots__ = ("event_id", "instead_of", "worker_id")
 
     def __init__(self, execution_id: int, event_id: int, worker_id: str, instead_of: str | None = None) -> None:
@@ -260,6 +269,7 @@ class AlreadyCancelledError(UnprocessableError):
 class CancelWork(Work):
     """End an execution as cancelled: no command is issued or claimable afterwards (spec 10, section 6.5)."""
 
+    operation = "execution.cancel"
     __slots__ = ("reason",)
 
     def __init__(self, execution_id: int, reason: str | None) -> None:
@@ -278,6 +288,7 @@ class CancelWork(Work):
 class FinalizeWork(Work):
     """End an execution as an operator says (spec 10, section 6.7)."""
 
+    operation = "execution.finalize"
     __slots__ = ("error", "status")
 
     def __init__(self, execution_id: int, status: str, error: str | None) -> None:
@@ -297,6 +308,7 @@ class FinalizeWork(Work):
 class RequeueWork(Work):
     """Take a command from a worker that went silent; past the attempt limit the command fails (design.md, P3)."""
 
+    operation = "command.requeue"
     __slots__ = ("event_id", "max_attempts", "silent_us", "worker_id")
 
     def __init__(
@@ -362,7 +374,14 @@ def _decide(scope: ExecutionScope, event: Event) -> None:
     if playbook is not None:
         begin = perf_counter()
         scope.write(advance(playbook, scope.state, event), event.event_id)
-        scope.batch.passes.append(perf_counter() - begin)
+        seconds = perf_counter() - begin
+        scope.batch.passes.append(seconds)
+        if scope.batch.span is not None:
+            scope.batch.span.add(
+                "orchestrator.evaluate",
+                seconds,
+                {"execution_id": scope.state.execution_id, "event_id": event.event_id},
+            )
 
 
 def repeated_with_other_content(event_id: int) -> ConflictError:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from noetl.ledger.scope import Notification
     from noetl.messaging.connection import NatsConnection
+    from noetl.observability.spans import Tracer
 
 log = logging.getLogger("noetl.messaging")
 
@@ -61,7 +62,10 @@ class AnnouncerMetrics(Protocol):
 class NatsAnnouncer:
     """Queue, window and memory of the publishes of one process."""
 
-    def __init__(self, connection: NatsConnection, server_url: str, metrics: AnnouncerMetrics) -> None:
+    def __init__(
+        self, connection: NatsConnection, server_url: str, metrics: AnnouncerMetrics, tracer: Tracer | None = None
+    ) -> None:
+        self._tracer = tracer
         self._connection = connection
         self._server_url = server_url
         self._metrics = metrics
@@ -162,7 +166,17 @@ class NatsAnnouncer:
             self._in_flight -= 1
             self._note_drained()
             window.release()
-            self._metrics.observe_publish(outcome, perf_counter() - begin)
+            seconds = perf_counter() - begin
+            self._metrics.observe_publish(outcome, seconds)
+            if self._tracer is not None:
+                self._trace(self._tracer, publish.item, outcome, seconds)
+
+    def _trace(self, tracer: Tracer, item: Notification, outcome: str, seconds: float) -> None:
+        attributes = {
+            "execution_id": item.execution_id, "event_id": item.event_id, "pool_segment": item.segment,
+        }  # fmt: skip
+        error = None if outcome == "ok" else outcome
+        tracer.record("nats.publish", seconds, attributes, kind="producer", parent=item.span, error=error)
 
     async def _send(self, publish: _Publish) -> PubAck:
         item = publish.item

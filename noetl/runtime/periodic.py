@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from noetl.observability.spans import Tracer
     from noetl.runtime.leases import Lease
 
 log = logging.getLogger("noetl.runtime")
@@ -39,8 +41,14 @@ class PeriodicJobs:
     """Runs jobs when they are due; `wake` makes all of them due at once."""
 
     def __init__(
-        self, jobs: Sequence[Job], lease: Lease, metrics: SweepMetrics, tick_seconds: float = 1.0
-    ) -> None:  # fmt: skip
+        self,
+        jobs: Sequence[Job],
+        lease: Lease,
+        metrics: SweepMetrics,
+        tick_seconds: float = 1.0,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self._tracer = tracer
         self._metrics = metrics
         self._jobs = [job for job in jobs if job.interval_seconds > 0]
         self._lease = lease
@@ -97,7 +105,8 @@ class PeriodicJobs:
         begin = monotonic()
         succeeded = False
         try:
-            await job.run()
+            with nullcontext() if self._tracer is None else self._tracer.span(f"periodic.{job.name}"):
+                await job.run()
             succeeded = True
         except Exception as error:  # the next round tries again
             log.warning("Periodic work failed", extra={"job": job.name, "error": repr(error)}, exc_info=error)

@@ -56,6 +56,8 @@ labels:
 - AWS_SESSION_TOKEN
 - AZURE_KEYVAULT_TOKEN
 - AZURE_CLIENT_SECRET
+- OTEL_EXPORTER_OTLP_HEADERS
+- OTEL_EXPORTER_OTLP_TRACES_HEADERS
 {{- end }}
 {{- define "noetl-server.addressVariables" -}}
 - NATS_URL
