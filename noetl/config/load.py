@@ -189,7 +189,7 @@ def _combine(reading: _Reading) -> Settings:
         http=http,
         tls=tls,
         database=database,
-        sharding=rules.shard_databases(database, sources, notices),
+        sharding=rules.shard_databases(database, sources, notices, problems),
         nats=reading.build(NatsSettings),
         identity=identity,
         security=security,

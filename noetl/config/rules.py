@@ -130,13 +130,20 @@ def complete_lanes(ledger: Fields, max_connections: int, problems: list[Problem]
         problems.append(Problem("NOETL_LANES", reason, f"NOETL_LANES={most}"))
 
 
-def shard_databases(database: DatabaseSettings, sources: Sources, notices: list[Notice]) -> ShardingSettings:
+def shard_databases(
+    database: DatabaseSettings, sources: Sources, notices: list[Notice], problems: list[Problem]
+) -> ShardingSettings:
     """The shards' databases with the main one's pool and TLS settings (spec 50, sections 11.1 and 11.2)."""
     if not sources.shards:
         if sources.cluster is not None:
             notices.append(Notice("WARNING", "NOETL_CLUSTER_DSN has no effect without NOETL_SHARDS"))
         return ShardingSettings()
     shards = tuple(msgspec.structs.replace(database, **fields) for fields in sources.shards)
+    places = [(shard.host, shard.port, shard.database) for shard in shards]
+    for index, place in enumerate(places):
+        if (first := places.index(place)) != index:
+            reason = f"shards {first} and {index} are one database ({place[2]} on {place[0]}:{place[1]})"
+            problems.append(Problem("NOETL_SHARDS", reason, "host=pg-0;user=noetl,host=pg-1;user=noetl"))
     if sources.cluster is None:
         notices.append(Notice("WARNING", "NOETL_CLUSTER_DSN is unset; the first shard holds what is not sharded"))
         return ShardingSettings(shards=shards)

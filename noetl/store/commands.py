@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 if TYPE_CHECKING:
     from noetl.store.database import Database
 
+_LIFE: Final = ("heartbeat",)
+"""Columns of ``runtime`` that tell whether the owner of a command is alive."""
 _LIVE_EXECUTION: Final = """NOT EXISTS (SELECT FROM {schema}.event AS ended
         WHERE ended.execution_id = command.execution_id AND ended.event_type IN ('playbook.completed',
             'playbook_completed', 'playbook.failed', 'playbook_failed', 'playbook.cancelled', 'playbook_cancelled',
@@ -38,11 +40,14 @@ class HeldCommand(msgspec.Struct, gc=False):
 
 
 class CommandStore:
-    """Statements on ``command`` for one database."""
+    """Statements on ``command`` for one database. Workers are known to the cluster database, which may be another."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, cluster: Database | None = None) -> None:
         self._database = database
+        self._cluster = cluster or database
         schema = database.quoted_schema
+        self._workers_are_here = self._cluster is database
+        workers = f"{schema}.runtime" if self._workers_are_here else _given_workers()
         live = _LIVE_EXECUTION.replace("{schema}", schema)
         self._waiting = f"""
             SELECT execution_id, event_id, catalog_id, step_name AS step,
@@ -58,7 +63,7 @@ class CommandStore:
         self._held = f"""
             SELECT command.execution_id, command.event_id, command.worker_id, command.attempt
             FROM {schema}.command
-            LEFT JOIN {schema}.runtime ON runtime.kind = 'worker_pool' AND runtime.name = command.worker_id
+            LEFT JOIN {workers} ON runtime.kind = 'worker_pool' AND runtime.name = command.worker_id
             WHERE command.status IN ('CLAIMED', 'RUNNING')
                 AND command.claimed_at < now() - $1::interval
                 AND CASE WHEN runtime.name IS NULL THEN command.claimed_at < now() - $2::interval
@@ -70,6 +75,12 @@ class CommandStore:
                             = command.meta ->> 'command_id')
                 AND {live}
             ORDER BY command.claimed_at LIMIT $3"""
+        self._owners = f"""
+            SELECT DISTINCT worker_id FROM {schema}.command
+            WHERE status IN ('CLAIMED', 'RUNNING') AND claimed_at < now() - $1::interval AND worker_id IS NOT NULL"""
+        ages = ", ".join(f"extract(epoch FROM now() - {column})::float8 AS {column}" for column in _LIFE)
+        self._life = f"""
+            SELECT name, {ages} FROM {schema}.runtime WHERE kind = 'worker_pool' AND name = ANY($1::text[])"""
         self._not_begun = f"""
             SELECT execution_id, event_id, worker_id, attempt FROM {schema}.command
             WHERE status = 'CLAIMED' AND claimed_at < now() - $1::interval AND {live}
@@ -91,8 +102,10 @@ class CommandStore:
         self, silent_seconds: float, unknown_worker_seconds: float, limit: int
     ) -> list[HeldCommand]:
         """Claimed or running commands without a sign of life from their worker for so long, oldest claim first."""
+        silent = timedelta(seconds=silent_seconds)
+        life = [] if self._workers_are_here else await self._life_of_owners(silent)
         records = await self._database.fetch(
-            self._held, timedelta(seconds=silent_seconds), timedelta(seconds=unknown_worker_seconds), limit
+            self._held, silent, timedelta(seconds=unknown_worker_seconds), limit, *life
         )
         return [HeldCommand(**record) for record in records]
 
@@ -103,4 +116,20 @@ class CommandStore:
 
     async def is_silent(self, worker_id: str, silent_seconds: float) -> bool | None:
         """Whether a registered worker is offline or has not beaten for so long; None for an unknown one."""
-        return await self._database.fetchval(self._silent, worker_id, timedelta(seconds=silent_seconds))
+        return await self._cluster.fetchval(self._silent, worker_id, timedelta(seconds=silent_seconds))
+
+    async def _life_of_owners(self, silent: timedelta) -> list[list[Any]]:
+        """Columns of the workers that hold commands here, as the cluster database knows them: names, then ages."""
+        owners = [record["worker_id"] for record in await self._database.fetch(self._owners, silent)]
+        workers = await self._cluster.fetch(self._life, owners) if owners else []
+        return [[worker[column] for worker in workers] for column in ("name", *_LIFE)]
+
+
+def _given_workers() -> str:
+    """SQL of the rows of `CommandStore._life_of_owners` under the name of their table; ages, as clocks may differ."""
+    moments = ", ".join(f"now() - make_interval(secs => {column}) AS {column}" for column in _LIFE)
+    arrays = ", ".join(f"${number}::float8[]" for number, _ in enumerate(_LIFE, 5))
+    return f"""(
+                SELECT 'worker_pool' AS kind, name, {moments}
+                FROM unnest($4::text[], {arrays}) AS given (name, {", ".join(_LIFE)})
+            ) AS runtime"""

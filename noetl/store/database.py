@@ -160,7 +160,10 @@ def translate(error: BaseException) -> NoetlError | None:
 
 
 class Database:
-    """A pool of connections to one database; the only source of connections for `noetl.store` and `noetl.ledger`."""
+    """A pool of connections to one database; the only source of connections for `noetl.store` and `noetl.ledger`.
+
+    A lone database is its own cluster database and its own only shard: it has what `noetl.store.shards.Shards` has.
+    """
 
     def __init__(self, pool: _Pool, settings: DatabaseSettings, connect_arguments: Mapping[str, Any]) -> None:
         """Use `Database.connect`."""
@@ -175,6 +178,9 @@ class Database:
         self.on_acquire: Callable[[float], None] | None = None
         """Called with the seconds that each request waited for its connection, also when it got none."""
         self._expire_at = monotonic() + MAXIMUM_LIFETIME_SECONDS
+        self.cluster: Final = self
+        self.shards: Final[tuple[Database, ...]] = (self,)
+        self.named: Final[Mapping[str, Database]] = {"cluster": self}
 
     @classmethod
     async def connect(cls, settings: DatabaseSettings) -> Database:
@@ -207,6 +213,10 @@ class Database:
                 raise translate(error) or error from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, 2.0)
+
+    def of(self, _execution_id: int) -> Database:
+        """The database of an execution: this one."""
+        return self
 
     async def connect_dedicated(self) -> Connection:
         """A connection outside the pool with the same settings, for a ledger lane; the caller closes it.

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from noetl.store.catalog_copies import CatalogCopies
+from noetl.store.shards import on_each
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from noetl.store.connection import Record
     from noetl.store.database import Database
+    from noetl.store.shards import Databases
 
 _COLUMNS: Final = {
     "execution_id": "bigint",
@@ -70,9 +75,10 @@ class ProjectedEvent(msgspec.Struct, gc=False, kw_only=True):
 class ProjectionStore:
     """Statements of the projection; every method raises DatabaseUnavailableError or DatabaseError."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        event, catalog = f"{database.quoted_schema}.event", f"{database.quoted_schema}.catalog"
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
+        self._copies = {shard: CatalogCopies(databases.cluster, shard) for shard in databases.shards}
+        event, catalog = f"{databases.quoted_schema}.event", f"{databases.quoted_schema}.catalog"
         self._lock = "SELECT pg_advisory_xact_lock(held.id) FROM unnest($1::bigint[]) AS held(id)"
         names = ", ".join(_COLUMNS)
         arguments = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_COLUMNS.values(), 1))
@@ -87,22 +93,37 @@ class ProjectionStore:
         self._known = f"SELECT catalog_id FROM {catalog} WHERE catalog_id = ANY($1::bigint[])"
 
     async def insert(self, events: Sequence[ProjectedEvent]) -> int:
-        """Insert those that are not there yet, all or none; their number. One with a known id is left as it is.
+        """Insert those that are not there yet; their number. One with a known id is left as it is.
 
-        Positions in the log ascend in commit order for whoever holds the lock of the execution; the ledger relies on
-        that when it looks for what others have appended.
+        All or none on each shard: when one shard fails after others have committed, the same call again inserts the
+        rest. Positions in the log ascend in commit order for whoever holds the lock of the execution; the ledger relies
+        on that when it looks for what others have appended.
         """
+        parts: dict[Database, list[ProjectedEvent]] = {}
+        for event in events:
+            parts.setdefault(self._databases.of(event.execution_id), []).append(event)
+        return sum(await on_each([*parts], lambda shard: self._insert_on(shard, parts[shard])))
+
+    async def _insert_on(self, shard: Database, events: Sequence[ProjectedEvent]) -> int:
+        await self._copies[shard].copy({event.catalog_id for event in events})
         columns = [[getattr(event, name) for event in events] for name in _COLUMNS]
-        async with self._database.transaction() as connection:
+        async with shard.transaction() as connection:
             await connection.execute(self._lock, sorted({event.execution_id for event in events}))
             tag = await connection.execute(self._insert, *columns)
         return int(tag.rpartition(" ")[2])
 
     async def catalog_ids(self, execution_ids: Collection[int]) -> dict[int, int]:
         """The catalog id of each execution that has an event."""
-        records = await self._database.fetch(self._catalog_ids, [*execution_ids])
-        return {record["id"]: record["catalog_id"] for record in records}
+        parts: dict[Database, list[int]] = {}
+        for execution_id in execution_ids:
+            parts.setdefault(self._databases.of(execution_id), []).append(execution_id)
+
+        async def look(shard: Database) -> list[Record]:
+            return await shard.fetch(self._catalog_ids, parts[shard])
+
+        return {record["id"]: record["catalog_id"] for part in await on_each([*parts], look) for record in part}
 
     async def known_catalog_ids(self, catalog_ids: Collection[int]) -> set[int]:
         """Those of the ids that are in the catalog."""
-        return {record["catalog_id"] for record in await self._database.fetch(self._known, [*catalog_ids])}
+        records = await self._databases.cluster.fetch(self._known, [*catalog_ids])
+        return {record["catalog_id"] for record in records}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from noetl.store.connection import Connection
-    from noetl.store.database import Database
+    from noetl.store.shards import Databases
 
 FIRST_PAGE_ROWS: Final = 64
 HIGHEST_PAGE_ROWS: Final = 512
@@ -34,14 +34,14 @@ class ReplayCutoff(msgspec.Struct, frozen=True):
 class ReplayStore:
     """Statements on ``event`` for one execution at a time."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
         # Ids of stages and frames are text in a replay. Of the result only the reference counts, and it is taken out
         # here: results may be large, and what nobody looks at does not have to travel.
         self._page = f"""
             SELECT event_id, coalesce(event_type, ''), node_name, coalesce(status, ''), stage_id::text, frame_id::text,
                 command_id, worker_id, aggregate_type, aggregate_id, meta, result -> 'reference'
-            FROM {database.quoted_schema}.event
+            FROM {databases.quoted_schema}.event
             WHERE execution_id = $1 AND event_id BETWEEN $2 AND $3 AND ($4::timestamp IS NULL OR created_at <= $4)
             ORDER BY event_id LIMIT $5"""
 
@@ -54,7 +54,7 @@ class ReplayStore:
             DatabaseUnavailableError, DatabaseError: as `Database.acquire`.
         """
         async with (
-            self._database.acquire() as connection,
+            self._databases.of(execution_id).acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             last_id = _HIGHEST_ID if cutoff.event_id is None else cutoff.event_id

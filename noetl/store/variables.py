@@ -10,7 +10,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from noetl.store.database import Database
+    from noetl.store.shards import Databases
 
 TYPES: Final = ("user_defined", "step_result", "computed", "iterator_state")
 PAGE_ROWS: Final = 50
@@ -40,9 +40,9 @@ class VariableRow(msgspec.Struct):
 class VariableStore:
     """All statements on ``transient``; every method raises DatabaseUnavailableError or DatabaseError."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        table = f"{database.quoted_schema}.transient"
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
+        table = f"{databases.quoted_schema}.transient"
         columns = "var_name, var_type, var_value, source_step, created_at, accessed_at, access_count"
         self._set = f"""
             INSERT INTO {table} (execution_id, var_name, var_type, var_value, source_step)
@@ -66,21 +66,21 @@ class VariableStore:
         last = {variable.name: variable for variable in variables}.values()
         if not last:
             return
-        await self._database.execute(
+        await self._databases.of(execution_id).execute(
             self._set, execution_id, [one.name for one in last], [one.type for one in last],
             [one.value for one in last], [one.source_step for one in last], retry=True,
         )  # fmt: skip
 
     async def use(self, execution_id: int, name: str) -> VariableRow | None:
         """The variable, this access counted, or None."""
-        record = await self._database.fetchrow(self._use, execution_id, name, retry=False)
+        record = await self._databases.of(execution_id).fetchrow(self._use, execution_id, name, retry=False)
         return None if record is None else VariableRow(**record)
 
     async def all(self, execution_id: int) -> AsyncGenerator[Sequence[VariableRow]]:
         """All variables of an execution by name, in pages; no access is counted."""
         after: str | None = None
         while True:
-            records = await self._database.fetch(self._page, execution_id, after)
+            records = await self._databases.of(execution_id).fetch(self._page, execution_id, after)
             page = [VariableRow(**record) for record in records]
             if page:
                 yield page
@@ -90,8 +90,10 @@ class VariableStore:
 
     async def delete(self, execution_id: int, name: str) -> bool:
         """Delete one variable; False when there is none."""
-        return await self._database.fetchval(self._delete, execution_id, name, retry=False) is not None
+        return (
+            await self._databases.of(execution_id).fetchval(self._delete, execution_id, name, retry=False) is not None
+        )
 
     async def clear(self, execution_id: int) -> int:
         """Delete all variables of an execution; returns how many there were."""
-        return int(await self._database.fetchval(self._clear, execution_id, retry=False))
+        return int(await self._databases.of(execution_id).fetchval(self._clear, execution_id, retry=False))
