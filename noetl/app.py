@@ -17,12 +17,14 @@ from noetl.observability.context import log_context
 from noetl.runtime.processes import ProcessesError, Supervisor, place_of
 from noetl.server import Server
 from noetl.store.database import Database
+from noetl.store.shards import Shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from noetl.config import Settings
     from noetl.runtime.processes import ProcessPlace
+    from noetl.store.shards import Databases
 
 log = logging.getLogger("noetl.app")
 
@@ -95,11 +97,11 @@ async def _serve_alone(
     host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     try:
-        database = await Database.connect(settings.database)
+        databases = await connect_databases(settings)
     except NoetlError as error:
         raise StartError(error.detail or error.message) from error
     try:
-        server = Server(settings, database, place=place)
+        server = Server(settings, databases, place=place)
         log.info(
             "Snowflake generator initialized",
             extra={"machine_id": settings.identity.machine_id, "source": settings.identity.machine_id_source},
@@ -112,7 +114,15 @@ async def _serve_alone(
 
         await server.run(listener, stop, ready)
     finally:
-        await database.close()
+        await databases.close()
+
+
+async def connect_databases(settings: Settings) -> Databases:
+    """The one database, or with NOETL_SHARDS all of them; raises as `Database.connect`."""
+    sharding = settings.sharding
+    if sharding.shards:
+        return await Shards.connect(sharding.cluster, sharding.shards)
+    return await Database.connect(settings.database)
 
 
 async def _supervise(settings: Settings, stop: asyncio.Event) -> None:

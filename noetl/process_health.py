@@ -11,7 +11,7 @@ from noetl.errors import NoetlError
 from noetl.http.health import DatabaseState, NatsState, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from noetl.messaging.connection import NatsConnection
     from noetl.store.connection import Connection
@@ -27,14 +27,18 @@ class ProcessHealth:
     """Implements `noetl.http.health.HealthSource`."""
 
     def __init__(
-        self, databases: Sequence[Database], nats: NatsConnection | None, *, version: str, server_name: str
+        self, databases: Mapping[str, Database], nats: NatsConnection | None, *, version: str, server_name: str
     ) -> None:
-        """``databases``: the cluster database first; all must answer."""
-        self._databases = list(databases)
+        """``databases`` by name, the cluster database first. A shard that is away does not make the process unready.
+
+        Its executions wait; taking the process out of traffic would stop those of all others.
+        """
+        self._databases = dict(databases)
+        self._cluster = next(iter(databases.values()))
         self._nats = nats
         self._started_at = monotonic()
-        self._states = [DatabaseState.OK for _ in databases]
-        self._reachable_since = monotonic()
+        self._states = dict.fromkeys(databases.values(), DatabaseState.OK)
+        self._reachable_since = dict.fromkeys(databases.values(), monotonic())
         self.phase = Phase.STARTING
         self.schema_missing = False
         self.version = version
@@ -42,11 +46,9 @@ class ProcessHealth:
 
     @property
     def database(self) -> DatabaseState:
-        """The worst state of all databases."""
-        for state in (DatabaseState.UNREACHABLE, DatabaseState.TIMEOUT):
-            if state in self._states:
-                return state
-        return DatabaseState.SCHEMA_MISSING if self.schema_missing else DatabaseState.OK
+        """The state of the cluster database."""
+        state = self._states[self._cluster]
+        return DatabaseState.SCHEMA_MISSING if state is DatabaseState.OK and self.schema_missing else state
 
     @property
     def nats(self) -> NatsState:
@@ -56,54 +58,64 @@ class ProcessHealth:
     @property
     def pool(self) -> PoolStatistics:
         """Use of the cluster database's pool."""
-        return self._databases[0].statistics()
+        return self._cluster.statistics()
 
     @property
     def uptime_seconds(self) -> float:
         """Seconds since the process was composed."""
         return monotonic() - self._started_at
 
-    def could_hear_for(self, seconds: float) -> bool:
-        """Whether heartbeats could be stored through this process for the last so many seconds."""
-        return self.database is DatabaseState.OK and monotonic() - self._reachable_since >= seconds
+    def is_reachable(self, database: Database) -> bool:
+        """Whether the last probe of a database was answered."""
+        return self._states[database] is DatabaseState.OK
+
+    def could_hear_for(self, seconds: float, database: Database | None = None) -> bool:
+        """Whether heartbeats could be stored through this process for the last so many seconds.
+
+        Those of workers are in the cluster database, those of commands in ``database``.
+        """
+        since = monotonic() - seconds
+        return self.database is DatabaseState.OK and all(
+            self.is_reachable(one) and self._reachable_since[one] <= since
+            for one in (self._cluster, database or self._cluster)
+        )
 
     async def run(self) -> None:
         """Probe all databases until cancelled, each over a connection that requests cannot exhaust."""
         async with asyncio.TaskGroup() as probes:
-            for index in range(len(self._databases)):
-                probes.create_task(self._probe_for_ever(index))
+            for name, database in self._databases.items():
+                probes.create_task(self._probe_for_ever(name, database))
 
-    async def _probe_for_ever(self, index: int) -> None:
+    async def _probe_for_ever(self, name: str, database: Database) -> None:
         connection: Connection | None = None
         try:
             while True:
-                state, connection = await self._probe(index, connection)
-                if state is not self._states[index]:
-                    log.warning("Database state changed", extra={"database": index, "state": state.value})
-                    self._states[index] = state
-                    self._reachable_since = monotonic()
+                state, connection = await _probe(database, connection)
+                if state is not self._states[database]:
+                    log.warning("Database state changed", extra={"database": name, "state": state.value})
+                    self._states[database] = state
+                    self._reachable_since[database] = monotonic()
                 await asyncio.sleep(PROBE_SECONDS)
         finally:
             if connection is not None:
                 connection.terminate()
 
-    async def _probe(
-        self, index: int, connection: Connection | None
-    ) -> tuple[DatabaseState, Connection | None]:  # fmt: skip
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
-                if connection is None or connection.is_closed():
-                    connection = await self._databases[index].connect_dedicated()
-                await connection.fetchval("SELECT 1")
-        except TimeoutError:
-            state = DatabaseState.TIMEOUT
-        except NoetlError:
-            state = DatabaseState.UNREACHABLE
-        except Exception as error:  # whatever the driver says: the database does not answer
-            log.debug("Database probe failed", extra={"error": repr(error)})
-            state = DatabaseState.UNREACHABLE
-        else:
-            return DatabaseState.OK, connection
-        if connection is not None:
-            connection.terminate()
-        return state, None
+
+async def _probe(database: Database, connection: Connection | None) -> tuple[DatabaseState, Connection | None]:
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+            if connection is None or connection.is_closed():
+                connection = await database.connect_dedicated()
+            await connection.fetchval("SELECT 1")
+    except TimeoutError:
+        state = DatabaseState.TIMEOUT
+    except NoetlError:
+        state = DatabaseState.UNREACHABLE
+    except Exception as error:  # whatever the driver says: the database does not answer
+        log.debug("Database probe failed", extra={"error": repr(error)})
+        state = DatabaseState.UNREACHABLE
+    else:
+        return DatabaseState.OK, connection
+    if connection is not None:
+        connection.terminate()
+    return state, None

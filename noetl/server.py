@@ -72,6 +72,8 @@ from noetl.store.projection import ProjectionStore
 from noetl.store.replay import ReplayStore
 from noetl.store.runtime import Registration, RuntimeStore
 from noetl.store.secret_audit import SecretAuditStore
+from noetl.store.sharded_executions import ShardedExecutions
+from noetl.store.shards import Shards
 from noetl.store.worker_keys import WorkerKeyStore
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ if TYPE_CHECKING:
     from noetl.config import Settings
     from noetl.runtime.processes import ProcessPlace
     from noetl.store.database import Database
+    from noetl.store.sharded_executions import Executions
+    from noetl.store.shards import Databases
 
 log = logging.getLogger("noetl.app")
 
@@ -119,7 +123,7 @@ class _HttpServer(uvicorn.Server):
 class Server:
     """Everything of one server process, wired. Build it with `Server.compose`, then `run` it."""
 
-    def __init__(self, settings: Settings, database: Database, *, place: ProcessPlace | None = None) -> None:
+    def __init__(self, settings: Settings, databases: Databases, *, place: ProcessPlace | None = None) -> None:
         """``place`` says which of several processes of one server this is; None when it is the only one."""
         self._settings = settings
         self._place = place
@@ -127,7 +131,8 @@ class Server:
         self._own_name = f"{settings.identity.server_name}-{settings.identity.host_name}"
         if place is not None:
             self._own_name += f"-{place.number}"
-        self._database = database
+        self._databases = databases
+        self._database = database = databases.cluster
         self.metrics = Metrics(noetl.__version__)
         self._shared_metrics = SharedMetrics(self.metrics, place)
         self._tracing = start_tracing(settings.tracing, version=noetl.__version__, instance=self._own_name)
@@ -136,8 +141,7 @@ class Server:
         minter = SnowflakeGenerator(identity.machine_id, stripe, stripes)
         self._minter = minter
         catalog = CatalogStore(database)
-        executions = ExecutionStore(database)
-        commands = CommandStore(database)
+        executions = ShardedExecutions(databases) if isinstance(databases, Shards) else ExecutionStore(database)
         self._runtime = RuntimeStore(database)
         self._playbooks = Playbooks(
             catalog,
@@ -150,12 +154,14 @@ class Server:
             if self._nats is None
             else NatsAnnouncer(self._nats, settings.http.public_server_url, self.metrics, self._tracer)
         )
-        self.health = ProcessHealth([database], self._nats, version=noetl.__version__, server_name=identity.server_name)
+        self.health = ProcessHealth(
+            databases.named, self._nats, version=noetl.__version__, server_name=identity.server_name
+        )
         self.ledger = Ledger(
-            database,
+            databases,
             catalog,
             executions,
-            commands,
+            CommandStore(database),
             self._playbooks,
             minter,
             self._announcer,
@@ -172,9 +178,11 @@ class Server:
             ),
             can_judge=self.health.could_hear_for,
             tracer=self._tracer,
+            is_reachable=self.health.is_reachable,
         )
-        self.metrics.track_pool("cluster", database.statistics)
-        database.on_acquire = self.metrics.db_acquire_seconds.labels("cluster").observe
+        for name, one in databases.named.items():
+            self.metrics.track_pool(name, one.statistics)
+            one.on_acquire = self.metrics.db_acquire_seconds.labels(name).observe
         self.metrics.track_state_cache(self.ledger.states)
         self._track()
         self._keychain = KeychainStore(database)
@@ -195,10 +203,10 @@ class Server:
             None
             if self._wallet is None
             else Resolution(
-                settings, database, self._wallet, self._playbooks, self._secret_audit, self.metrics, outgoing
+                settings, databases, self._wallet, self._playbooks, self._secret_audit, self.metrics, outgoing
             )
         )
-        self._jobs = self._make_jobs(commands, executions, self._own_name)
+        self._jobs = self._make_jobs(executions, self._own_name)
         tls = settings.tls
         self._tls = ServerTls(tls.certificate, tls.key, tls.client_ca) if tls.certificate and tls.key else None
         self._traced = None
@@ -283,7 +291,8 @@ class Server:
         """Bring the schema up to date, then run the periodic work for the rest of the process's life."""
         while True:
             try:
-                await upgrade(self._database)
+                for database in self._databases.named.values():
+                    await upgrade(database)
                 break
             except NoetlError as error:
                 self.health.schema_missing = True
@@ -330,12 +339,10 @@ class Server:
             subject=nats.subject,
         )
 
-    def _make_jobs(self, commands: CommandStore, executions: ExecutionStore, holder: str) -> PeriodicJobs:
-        settings = self._settings
-        sweeps, limits = settings.sweeps, settings.commands
+    def _make_jobs(self, executions: Executions, holder: str) -> PeriodicJobs:
+        sweeps = self._settings.sweeps
         jobs = [
             Job("runtime", sweeps.runtime_interval_seconds, self._sweep_runtime),
-            Job("settlement", SETTLEMENT_SECONDS, executions.settlement.sweep),
             Job("keychain", KEYCHAIN_SECONDS, self._keychain.delete_expired),
             Job("idempotency-keys", IDEMPOTENCY_SECONDS, self.ledger.forget_keys),
         ]
@@ -347,6 +354,26 @@ class Server:
         if days := settings.secrets.audit_retention_days:
             audit = self._secret_audit_store
             jobs.append(Job("secret-audit", AUDIT_RETENTION_SECONDS, lambda: audit.delete_older(days)))
+        stores = executions.stores if isinstance(executions, ShardedExecutions) else {self._database: executions}
+        for shard, store in stores.items():
+            jobs += self._make_shard_jobs(shard, store)
+        periodic = PeriodicJobs(
+            jobs, Lease(LeaseStore(self._database), "periodic-work", holder, LEASE_SECONDS), self.metrics
+        )
+        if self._nats is not None:
+            self._nats.on_connect = periodic.wake
+        return periodic
+
+    def _make_shard_jobs(self, shard: Database, executions: ExecutionStore) -> list[Job]:
+        """The work on the executions of one shard. One that is away is passed over: it must not hold up the others."""
+        limits = self._settings.commands
+        commands = CommandStore(shard, self._database)
+
+        async def settle() -> None:
+            if self.health.is_reachable(shard):
+                await executions.settlement.sweep()
+
+        jobs = [Job("settlement", SETTLEMENT_SECONDS, settle)]
         if limits.reaper_enabled:
             recovery = CommandRecovery(
                 commands,
@@ -356,7 +383,7 @@ class Server:
                 claim_lease_seconds=limits.claim_lease_seconds,
                 max_attempts=limits.max_attempts,
                 limit=limits.reaper_max_per_run,
-                can_judge=self.health.could_hear_for,
+                can_judge=lambda seconds: self.health.could_hear_for(seconds, shard),
             )
             jobs.append(Job("recovery", limits.reaper_interval_seconds, recovery.sweep))
         if self._nats is not None and isinstance(self._announcer, NatsAnnouncer):
@@ -375,7 +402,8 @@ class Server:
                 unheard.track(lambda segment=segment: float(reannouncer.is_unheard(segment)))
 
             async def reannounce() -> None:
-                self.metrics.nats_reannounced.inc(await reannouncer.sweep())
+                if self.health.is_reachable(shard):
+                    self.metrics.nats_reannounced.inc(await reannouncer.sweep())
 
             jobs.append(Job("reannounce", REANNOUNCE_SECONDS, reannounce))
         periodic = PeriodicJobs(
@@ -387,6 +415,7 @@ class Server:
         if self._nats is not None:
             self._nats.on_connect = periodic.wake
         return periodic
+        return jobs
 
     async def _sweep_runtime(self) -> None:
         if not self.health.could_hear_for(self._settings.sweeps.runtime_offline_seconds):
@@ -452,7 +481,7 @@ class Server:
             ),
         ]
 
-    def _register_routes(self, catalog: CatalogStore, executions: ExecutionStore) -> None:
+    def _register_routes(self, catalog: CatalogStore, executions: Executions) -> None:
         settings = self._settings
         routes: list[Routes] = [
             HealthRoutes(self.health),
@@ -471,13 +500,13 @@ class Server:
         ]
         routes += [
             OutboxRoutes(OutboxStore(self._database, settings.sweeps.outbox_lock_timeout_seconds)),
-            ProjectionRoutes(ProjectionStore(self._database)),
-            ReplayRoutes(ReplayStore(self._database)),
-            ContainerCallbackRoutes(self.ledger, ContainerCallbackStore(self._database), self.metrics),
+            ProjectionRoutes(ProjectionStore(self._databases)),
+            ReplayRoutes(ReplayStore(self._databases)),
+            ContainerCallbackRoutes(self.ledger, ContainerCallbackStore(self._databases), self.metrics),
         ]
         routes += self._secret_routes()
         routes += client_routes(
-            self._database,
+            self._databases,
             catalog,
             executions,
             self._minter.mint,

@@ -116,14 +116,18 @@ async def _validate(connected: Database) -> None:
 
 
 def _with_database(operation: Callable[[Database], Awaitable[None]]) -> None:
-    from noetl.store.database import Database
+    """Run the operation on the database, or with NOETL_SHARDS on one after the other."""
+    from noetl.app import connect_databases
 
     async def run() -> None:
-        connected = await Database.connect(read_settings().database)
+        databases = await connect_databases(read_settings())
         try:
-            await operation(connected)
+            for name, database in databases.named.items():
+                if len(databases.named) > 1:
+                    typer.echo(f"{name}:")
+                await operation(database)
         finally:
-            await connected.close()
+            await databases.close()
 
     try:
         asyncio.run(run())

@@ -1,4 +1,4 @@
-"""The routes of results, variables, forms, SQL, schema, system and dashboard over one database."""
+"""The routes of results, variables, forms, SQL, schema, system and dashboard over the databases of a server."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from noetl.observability.usage import UsageMeter
 from noetl.store.dashboard import DashboardStore
 from noetl.store.results import ResultStore
 from noetl.store.schema import SchemaStore
+from noetl.store.sharded_dashboard import ShardedDashboard
+from noetl.store.shards import Shards
 from noetl.store.sql import SqlConsole
 from noetl.store.variables import VariableStore
 
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from noetl.http.internal_auth import InternalToken
     from noetl.http.results import ResultObserver
     from noetl.store.catalog import CatalogStore
-    from noetl.store.database import Database
-    from noetl.store.executions import ExecutionStore
+    from noetl.store.sharded_executions import Executions
+    from noetl.store.shards import Databases
 
     ClientRoutes: TypeAlias = Sequence[
         UiSchemaRoutes | ResultRoutes | VariableRoutes | DatabaseRoutes | SystemRoutes | DashboardRoutes
@@ -34,9 +36,9 @@ if TYPE_CHECKING:
 
 
 def client_routes(
-    database: Database,
+    databases: Databases,
     catalog: CatalogStore,
-    executions: ExecutionStore,
+    executions: Executions,
     mint: Callable[[], int],
     *,
     ids: JsonIds,
@@ -48,7 +50,7 @@ def client_routes(
     """The route groups.
 
     Args:
-        database: where everything is; ``catalog`` and ``executions`` are stores on it.
+        databases: where everything is; ``catalog`` and ``executions`` are stores on them.
         mint: gives ids of new results.
         ids: how ids are written.
         sql_api, token: who may run SQL (`DatabaseRoutes`).
@@ -57,9 +59,11 @@ def client_routes(
     """
     return (
         UiSchemaRoutes(catalog),
-        ResultRoutes(ResultStore(database), mint, largest_result, observer),
-        VariableRoutes(VariableStore(database), ids),
-        DatabaseRoutes(SqlConsole(database), SchemaStore(database), sql_api, token),
+        ResultRoutes(ResultStore(databases.cluster), mint, largest_result, observer),
+        VariableRoutes(VariableStore(databases), ids),
+        DatabaseRoutes(SqlConsole(databases.cluster), SchemaStore(databases), sql_api, token),
         SystemRoutes(UsageMeter()),
-        DashboardRoutes(DashboardStore(database), executions, ids),
+        DashboardRoutes(
+            ShardedDashboard(databases) if isinstance(databases, Shards) else DashboardStore(databases), executions, ids
+        ),
     )

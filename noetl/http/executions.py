@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from noetl.http.application import HttpApplication
     from noetl.http.ids import WriteId
-    from noetl.store.executions import EventRow, ExecutionHead, ExecutionProgress, ExecutionRow, ExecutionStore
+    from noetl.store.executions import EventRow, ExecutionHead, ExecutionProgress, ExecutionRow
+    from noetl.store.sharded_executions import Executions
 
 DEFAULT_LIMIT: Final = 50
 HIGHEST_LIMIT: Final = 100
@@ -62,7 +63,7 @@ _FINALIZE: Final = msgspec.json.Decoder(FinalizeRequest)
 class ExecutionRoutes:
     """The routes under ``/api/executions``. Reads go to the database, never through the ledger."""
 
-    def __init__(self, executions: ExecutionStore, ledger: ExecutionLedger, ids: JsonIds | None = None) -> None:
+    def __init__(self, executions: Executions, ledger: ExecutionLedger, ids: JsonIds | None = None) -> None:
         self._executions = executions
         self._ledger = ledger
         self._ids = JsonIds() if ids is None else ids
@@ -302,7 +303,7 @@ def _event_members(row: EventRow, write_id: WriteId) -> dict[str, Any]:
 
 
 async def _detail_parts(
-    members: dict[str, Any], executions: ExecutionStore, execution_id: int, write_id: WriteId
+    members: dict[str, Any], executions: Executions, execution_id: int, write_id: WriteId
 ) -> AsyncGenerator[bytes]:
     yield orjson.dumps(members)[:-1] + b',"events":['
     separator = b""

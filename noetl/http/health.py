@@ -27,7 +27,7 @@ class Phase(StrEnum):
 
 
 class DatabaseState(StrEnum):
-    """What the last probe of all configured databases found."""
+    """What the last probe of the database found; with shards, of the cluster database."""
 
     OK = "ok"
     UNREACHABLE = "unreachable"

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 from time import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+from noetl._fast.sharding import shard_for
 from noetl.engine.decide import start
 from noetl.engine.state import ExecutionState
-from noetl.errors import ConflictError, NoetlError, NotFoundError, OverloadedError, UnprocessableError
+from noetl.errors import (
+    ConflictError,
+    DatabaseUnavailableError,
+    NoetlError,
+    NotFoundError,
+    UnprocessableError,
+)
 from noetl.ledger.cache import ByteBoundedCache, ExecutionEntry
 from noetl.ledger.items import CommandView, StartedExecution
-from noetl.ledger.lane import Lane, LaneServices
-from noetl.ledger.loader import StateLoader
-from noetl.ledger.queue import WorkQueue
+from noetl.ledger.shard import LedgerShard, minter_of
 from noetl.ledger.work import (
     AlreadyCancelledError,
     CancelWork,
@@ -26,8 +32,8 @@ from noetl.ledger.work import (
     RequeueWork,
     StartWork,
 )
-from noetl.store.events import EventStore
-from noetl.store.ledger import LedgerConnection, LedgerStore, RepeatedKeyError
+from noetl.store.ledger import RepeatedKeyError
+from noetl.store.shards import first_of, on_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,8 +48,8 @@ if TYPE_CHECKING:
     from noetl.store.commands import CommandStore
     from noetl.store.database import Database
     from noetl.store.events import IssuedCommand
-    from noetl.store.executions import ExecutionStore
-
+    from noetl.store.sharded_executions import Executions
+    from noetl.store.shards import Databases
 
 KEYS_KEPT: Final = timedelta(days=7)
 """How long an idempotency key is bound to its execution."""
@@ -89,23 +95,26 @@ class Ledger:
 
     def __init__(
         self,
-        database: Database,
+        databases: Databases,
         catalog: CatalogStore,
-        executions: ExecutionStore,
+        executions: Executions,
         commands: CommandStore,
         playbooks: Playbooks,
         minter: Minter,
         announcer: Announcer,
         metrics: LedgerMetrics,
         limits: LedgerLimits,
-        can_judge: Callable[[float], bool] = lambda _seconds: True,
+        can_judge: Callable[[float, Database], bool] = lambda _seconds, _database: True,
+        is_reachable: Callable[[Database], bool] = lambda _database: True,
         tracer: Tracer | None = None,
     ) -> None:
-        """``can_judge`` says whether heartbeats could reach the database for the last so many seconds."""
+        """``can_judge`` says whether heartbeats could reach a database for the last so many seconds.
+
+        While a shard is not reachable, new executions begin on the others.
+        """
         self._can_judge = can_judge
+        self._is_reachable = is_reachable
         self._tracer = tracer
-        schema = database.quoted_schema
-        self._database = database
         self._catalog = catalog
         self._executions = executions
         self._commands = commands
@@ -114,42 +123,39 @@ class Ledger:
         self._playbooks = playbooks
         self._minter = minter
         self._announcer = announcer
-        self._store = LedgerStore(schema)
-        self._events = EventStore(schema)
         self.states: ByteBoundedCache[int, ExecutionEntry] = ByteBoundedCache(limits.state_bytes)
         self.issued: ByteBoundedCache[int, IssuedCommand] = ByteBoundedCache(limits.issued_bytes)
-        self._loader = StateLoader(
-            database, self._events, playbooks, self.states, repair_loop_results=limits.repair_loop_results
-        )
-        services = LaneServices(
-            store=self._store,
-            event_store=self._events,
-            cache=self.states,
-            mint=minter.mint,
-            committed=self._committed,
-            missing=self._load_and_resubmit,
-            metrics=metrics,
-            tracer=tracer,
-        )
-        lanes = [Lane(services, LedgerConnection(database.connect_dedicated)) for _ in range(limits.lanes)]
-        self._queue = WorkQueue(lanes, limit=limits.queue, batch_limit=limits.batch)
-        self._reloads: set[asyncio.Task[None]] = set()
+        self._count = len(databases.shards)
+        self._shards = [
+            LedgerShard(
+                database,
+                databases.cluster,
+                playbooks,
+                self.states,
+                minter_of(index, self._count, minter.mint),
+                self._committed,
+                metrics,
+                limits,
+                limits.state_bytes // self._count,
+                tracer,
+            )
+            for index, database in enumerate(databases.shards)
+        ]
 
     async def run(self) -> None:
-        """Serve the queue until `close`."""
-        await self._queue.run()
+        """Serve the queues until `close`."""
+        async with asyncio.TaskGroup() as running:
+            for shard in self._shards:
+                running.create_task(shard.run())
 
     async def close(self) -> None:
         """Let the lanes finish what waits; `run` then returns."""
-        while self._reloads:
-            await asyncio.wait(self._reloads)
-        self._queue.close()
-        await self._loader.close()
+        await on_each(self._shards, LedgerShard.close)
 
     @property
     def waiting(self) -> int:
-        """Operations in the queue."""
-        return self._queue.depth
+        """Operations in the queues."""
+        return sum(shard.waiting for shard in self._shards)
 
     # -- operations ------------------------------------------------------------------------------------------------
 
@@ -171,7 +177,10 @@ class Ledger:
         if not source:
             raise NotFoundError(f"No playbook content found for catalog_id: {entry.catalog_id}")
         playbook = self._playbooks.parse(entry.catalog_id, source)
-        execution_id = self._minter.mint()
+        execution_id = self._new_execution_id() if key is None else self._shard_of_key(key).mint()
+        shard = self._shard(execution_id)
+        if shard.catalog_copies.lacks(entry.catalog_id):
+            await shard.catalog_copies.copy([entry.catalog_id])
         decision = start(
             playbook, request.payload, execution_id=execution_id, catalog_id=entry.catalog_id, path=entry.path
         )
@@ -182,7 +191,7 @@ class Ledger:
 
         work = StartWork(execution_id, blank, entry.path, decision, request.parent_execution_id, key)
         try:
-            generated = await self._submit(work)
+            generated = await shard.submit(work)
         except RepeatedKeyError:
             known = await self._find_key(key or "")
             if known is None:
@@ -229,7 +238,7 @@ class Ledger:
         try:
             await self._submit(ClaimWork(issued.execution_id, event_id, worker_id))
         except ClaimedElsewhereError as elsewhere:
-            if not await self._is_lost_by(elsewhere):
+            if not await self._is_lost_by(elsewhere, self._shard(issued.execution_id).database):
                 raise
             await self._submit(ClaimWork(issued.execution_id, event_id, worker_id, elsewhere.worker_id))
         self.issued.discard(event_id)
@@ -283,16 +292,32 @@ class Ledger:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    def _shard(self, execution_id: int) -> LedgerShard:
+        """Where an execution is."""
+        return self._shards[shard_for(execution_id, self._count)]
+
+    def _new_execution_id(self) -> int:
+        """An id on a shard that is there, if chance finds one."""
+        execution_id = self._minter.mint()
+        for _ in range(8 * (self._count - 1)):
+            if self._is_reachable(self._shard(execution_id).database):
+                break
+            execution_id = self._minter.mint()
+        return execution_id
+
+    def _shard_of_key(self, key: str) -> LedgerShard:
+        """Where an idempotency key is kept: its execution gets an id of the same shard, so both commit together."""
+        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+        return self._shard(int.from_bytes(digest, "little", signed=True))
+
     async def _submit(self, work: Work) -> Any:
-        if self._tracer is not None and work.span is None:
-            execution = {"execution_id": work.execution_id}
-            self._tracer.current().set(execution)
-            with self._tracer.span(work.operation, execution) as work.span:
-                return await self._submit(work)
-        if not work.creates_execution:
-            work.entry = await self._loader.load(work.execution_id)
-        self._queue.submit(work)
-        return await work.future
+        shard = self._shard(work.execution_id)
+        if self._tracer is None or work.span is not None:
+            return await shard.submit(work)
+        execution = {"execution_id": work.execution_id}
+        self._tracer.current().set(execution)
+        with self._tracer.span(work.operation, execution) as work.span:
+            return await shard.submit(work)
 
     def _committed(self, scope: BatchScope) -> None:
         for issued in scope.issued:
@@ -309,48 +334,44 @@ class Ledger:
         for event_id in scope.moot:
             self._announcer.forget(event_id)
 
-    def _load_and_resubmit(self, work: Work) -> None:
-        task = asyncio.create_task(self._reload(work))
-        self._reloads.add(task)
-        task.add_done_callback(self._reloads.discard)
-
-    async def _reload(self, work: Work) -> None:
-        work.reloads += 1
-        try:
-            if work.reloads > 5:
-                raise OverloadedError("The server is overloaded, try again", detail="state cache is thrashing")
-            work.entry = await self._loader.load(work.execution_id)
-            self._queue.submit(work)
-        except Exception as error:  # whoever waits for the work must hear of it, whatever it is
-            if not work.future.done():
-                work.future.set_exception(error)
-
     async def _find_issued(self, event_id: int) -> IssuedCommand:
-        issued = self.issued.get(event_id)
-        if issued is None:
-            async with self._database.acquire() as connection:
-                issued = await self._events.issued(connection, event_id)
+        issued = self.issued.get(event_id) or await self._look_for_issued(event_id)
         if issued is None:
             raise NotFoundError(f"command.issued event not found: {event_id}")
         return issued
 
-    async def _is_lost_by(self, claim: ClaimedElsewhereError) -> bool:
+    async def _look_for_issued(self, event_id: int) -> IssuedCommand | None:
+        """Ask the shard that the id itself tells; only a command of another server can be on another one."""
+        home = self._shard(event_id)
+        if self._count == 1:
+            return await home.find_issued(event_id)
+        failure: DatabaseUnavailableError | None = None
+        try:
+            issued = await home.find_issued(event_id)
+        except DatabaseUnavailableError as error:
+            issued, failure = None, error
+        if issued is None:
+            others = [shard for shard in self._shards if shard is not home]
+            issued = await first_of(others, lambda shard: shard.find_issued(event_id))
+        if issued is None and failure is not None:
+            raise failure
+        return issued
+
+    async def _is_lost_by(self, claim: ClaimedElsewhereError, database: Database) -> bool:
         """Whether the present owner may be replaced: its claim is old and it shows no life (spec 20, section 5.3)."""
         limits = self._limits
         silence = time() - claim.heard_at_us / 1e6
-        if silence < limits.claim_lease_seconds or not self._can_judge(limits.worker_silent_seconds):
+        if silence < limits.claim_lease_seconds or not self._can_judge(limits.worker_silent_seconds, database):
             return False
         silent = await self._commands.is_silent(claim.worker_id, limits.worker_silent_seconds)
         return silence > limits.unknown_worker_seconds if silent is None else silent
 
     async def forget_keys(self) -> None:
         """Drop idempotency keys that are older than any client's retry."""
-        async with self._database.acquire() as connection:
-            await self._store.purge_keys(connection, KEYS_KEPT)
+        await on_each(self._shards, lambda shard: shard.forget_keys(KEYS_KEPT))
 
     async def _find_key(self, key: str) -> StartedExecution | None:
-        async with self._database.acquire() as connection:
-            known = await self._store.find_key(connection, key)
+        known = await self._shard_of_key(key).find_key(key)
         return None if known is None else StartedExecution(*known)
 
     async def _catalog_entry(self, request: StartExecution) -> CatalogEntry:

@@ -32,16 +32,20 @@ class StateLoader:
         playbooks: Playbooks,
         cache: ByteBoundedCache[int, ExecutionEntry],
         *,
+        load_bytes: int | None = None,
         repair_loop_results: bool = True,
     ) -> None:
-        """``repair_loop_results`` False keeps loop results as the reference does (NOETL_LOOP_RESULTS)."""
+        """``load_bytes`` bounds what loads hold together, as much as the cache does by default.
+
+        ``repair_loop_results`` False keeps loop results as the reference does (NOETL_LOOP_RESULTS).
+        """
         self._database = database
         self._event_store = event_store
         self._playbooks = playbooks
         self._cache = cache
         self._repair_loop_results = repair_loop_results
         self._loading: dict[int, asyncio.Task[ExecutionEntry]] = {}
-        self._gate = LoadGate(PARALLEL_LOADS, cache.budget)
+        self._gate = LoadGate(PARALLEL_LOADS, load_bytes or cache.budget)
 
     async def load(self, execution_id: int) -> ExecutionEntry:
         """The execution's entry, from the cache or the log.

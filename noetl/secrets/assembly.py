@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from noetl.secrets.audit import SecretAudit
     from noetl.secrets.wallet import Wallet
     from noetl.secrets.web import HttpCall
-    from noetl.store.database import Database
+    from noetl.store.shards import Databases
 
 
 class Resolution:
@@ -32,7 +32,7 @@ class Resolution:
     def __init__(
         self,
         settings: Settings,
-        database: Database,
+        databases: Databases,
         wallet: Wallet,
         playbooks: Playbooks,
         audit: SecretAudit,
@@ -46,12 +46,12 @@ class Resolution:
             RetryingCall(call),
             lambda provider, status: metrics.secret_provider_builds.labels(provider, region, status).inc(),
         )
-        starts, keychain = ExecutionStartStore(database), KeychainStore(database)
+        starts, keychain = ExecutionStartStore(databases), KeychainStore(databases.cluster)
         self.refresher = Refresher(metrics)
         self.resolver = KeychainResolver(
             starts=starts,
             keychain=keychain,
-            credentials=CredentialStore(database),
+            credentials=CredentialStore(databases.cluster),
             playbooks=playbooks,
             wallet=wallet,
             fetcher=SecretFetcher(providers, secrets.cache_safety_margin_seconds),

@@ -8,7 +8,7 @@ import msgspec
 import orjson
 
 if TYPE_CHECKING:
-    from noetl.store.database import Database
+    from noetl.store.shards import Databases
 
 
 class ExecutionStart(msgspec.Struct, kw_only=True):
@@ -23,18 +23,18 @@ class ExecutionStart(msgspec.Struct, kw_only=True):
 class ExecutionStartStore:
     """Reads start events; raises DatabaseUnavailableError or DatabaseError."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
         self._find = f"""
             SELECT catalog_id, parent_execution_id, context -> 'workload' AS workload
-            FROM {database.quoted_schema}.event
+            FROM {databases.quoted_schema}.event
             WHERE execution_id = $1 AND event_type IN ('playbook.initialized', 'playbook_started')
                 AND catalog_id IS NOT NULL
             ORDER BY event_id LIMIT 1"""
 
     async def find(self, execution_id: int) -> ExecutionStart | None:
         """The start of an execution, or None when there is none."""
-        record = await self._database.fetchrow(self._find, execution_id)
+        record = await self._databases.of(execution_id).fetchrow(self._find, execution_id)
         if record is None:
             return None
         workload = record["workload"]
