@@ -357,3 +357,8 @@ def test_error_travels_between_processes() -> None:
         load_settings({"NOETL_PORT": "x"})
     copy = pickle.loads(pickle.dumps(caught.value))
     assert copy.problems == caught.value.problems
+
+
+def test_one_database_cannot_be_two_shards() -> None:
+    twice = "host=a;user=u;database=x,host=b;user=u;database=x,host=a;user=other;database=x"
+    assert "NOETL_SHARDS: shards 0 and 2 are one database (x on a:5432)" in refused({"NOETL_SHARDS": twice})
