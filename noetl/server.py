@@ -50,6 +50,7 @@ from noetl.observability.metrics import Metrics
 from noetl.observability.tracing import start_tracing
 from noetl.process_health import ProcessHealth
 from noetl.runtime.leases import Lease
+from noetl.runtime.partitions import make_partitions
 from noetl.runtime.periodic import Job, PeriodicJobs
 from noetl.runtime.processes import outlive_parent_never
 from noetl.runtime.recovery import CommandRecovery
@@ -68,6 +69,7 @@ from noetl.store.keychain import KeychainStore
 from noetl.store.leases import LeaseStore
 from noetl.store.migrations import upgrade
 from noetl.store.outbox import OutboxStore
+from noetl.store.partitions import PartitionStore
 from noetl.store.projection import ProjectionStore
 from noetl.store.replay import ReplayStore
 from noetl.store.runtime import Registration, RuntimeStore
@@ -78,7 +80,7 @@ from noetl.store.worker_keys import WorkerKeyStore
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator
 
     from noetl.config import Settings
     from noetl.runtime.processes import ProcessPlace
@@ -100,6 +102,7 @@ AUDIT_FLUSH_SECONDS: Final = 2.0
 TRACES_FLUSH_SECONDS: Final = 2.0
 KEYCHAIN_SECONDS: Final = 600.0
 AUDIT_RETENTION_SECONDS: Final = 3600.0
+PARTITION_SECONDS: Final = 86_400.0
 LAST_WORK_SECONDS: Final = 10.0
 """What a process may need after its drain before its parent kills it: lanes, NATS, own row, pools."""
 
@@ -351,14 +354,17 @@ class Server:
         if sweeps.auto_recreate_runtime:
             interval = sweeps.runtime_interval_seconds or 30.0
             jobs.append(Job("registration", interval, self._register_itself, everywhere=True))
-        if days := settings.secrets.audit_retention_days:
+        if days := self._settings.secrets.audit_retention_days:
             audit = self._secret_audit_store
             jobs.append(Job("secret-audit", AUDIT_RETENTION_SECONDS, lambda: audit.delete_older(days)))
         stores = executions.stores if isinstance(executions, ShardedExecutions) else {self._database: executions}
         for shard, store in stores.items():
             jobs += self._make_shard_jobs(shard, store)
         periodic = PeriodicJobs(
-            jobs, Lease(LeaseStore(self._database), "periodic-work", holder, LEASE_SECONDS), self.metrics
+            jobs,
+            Lease(LeaseStore(self._database), "periodic-work", holder, LEASE_SECONDS),
+            self.metrics,
+            tracer=self._tracer,
         )
         if self._nats is not None:
             self._nats.on_connect = periodic.wake
@@ -369,11 +375,17 @@ class Server:
         limits = self._settings.commands
         commands = CommandStore(shard, self._database)
 
-        async def settle() -> None:
-            if self.health.is_reachable(shard):
-                await executions.settlement.sweep()
+        def here(run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
+            async def run_if_reachable() -> None:
+                if self.health.is_reachable(shard):
+                    await run()
 
-        jobs = [Job("settlement", SETTLEMENT_SECONDS, settle)]
+            return run_if_reachable
+
+        jobs = [
+            Job("settlement", SETTLEMENT_SECONDS, here(executions.settlement.sweep)),
+            Job("partitions", PARTITION_SECONDS, here(lambda: make_partitions(PartitionStore(shard)))),
+        ]
         if limits.reaper_enabled:
             recovery = CommandRecovery(
                 commands,
@@ -402,19 +414,9 @@ class Server:
                 unheard.track(lambda segment=segment: float(reannouncer.is_unheard(segment)))
 
             async def reannounce() -> None:
-                if self.health.is_reachable(shard):
-                    self.metrics.nats_reannounced.inc(await reannouncer.sweep())
+                self.metrics.nats_reannounced.inc(await reannouncer.sweep())
 
-            jobs.append(Job("reannounce", REANNOUNCE_SECONDS, reannounce))
-        periodic = PeriodicJobs(
-            jobs,
-            Lease(LeaseStore(self._database), "periodic-work", holder, LEASE_SECONDS),
-            self.metrics,
-            tracer=self._tracer,
-        )
-        if self._nats is not None:
-            self._nats.on_connect = periodic.wake
-        return periodic
+            jobs.append(Job("reannounce", REANNOUNCE_SECONDS, here(reannounce)))
         return jobs
 
     async def _sweep_runtime(self) -> None:

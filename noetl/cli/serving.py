@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
@@ -95,12 +96,33 @@ def script(schema: str = typer.Option("noetl", help="Name of the schema.")) -> N
     typer.echo(upgrade_script(schema))
 
 
+@database.command("retention")
+def retention(
+    before: Annotated[
+        datetime,
+        typer.Option(formats=["%Y-%m-%d"], help="Partitions without an event since this date (UTC) are old."),
+    ],
+    apply: bool = typer.Option(False, "--apply", help="Do it. Without this option it is only told."),
+    drop: bool = typer.Option(False, "--drop", help="Also drop what is detached, now or before."),
+) -> None:
+    """Detach old partitions of the event log, and drop them on request; run it as the owner of the tables."""
+    from noetl.cli.retention import Retention
+
+    run = Retention(before.replace(tzinfo=UTC), apply=apply, drop=drop)
+    _with_database(run.on)
+    if run.refused:
+        raise typer.Exit(1)
+
+
 async def _upgrade(connected: Database) -> None:
     from noetl.store.migrations import upgrade as apply
+    from noetl.store.partitions import PartitionStore
 
     names = await apply(connected)
     for name in names:
         typer.echo(f"applied {name}")
+    for name in await PartitionStore(connected).make_ahead(datetime.now(UTC)):
+        typer.echo(f"made partition {name}")
     typer.echo(f"Schema '{connected.schema}' is up to date.")
 
 
