@@ -12,6 +12,7 @@ import msgspec
 from noetl.errors import ConflictError
 from noetl.store.database import RefusedStatementError
 from noetl.store.partitions import Partition, PartitionStore, id_at, is_lock_timeout
+from noetl.store.tally import TallyStore
 
 if TYPE_CHECKING:
     from noetl.store.database import Database
@@ -136,13 +137,16 @@ class RetentionStore:
             records = await self._database.fetch(self._without_log, detached.low, detached.high)
             executions = [record["execution_id"] for record in records]
             if not executions:
-                return deleted
+                break
             async with self._database.transaction() as connection:
                 for table in OF_EXECUTIONS:
                     await connection.execute(
                         f"DELETE FROM {self._schema}.{table} WHERE execution_id = ANY($1::bigint[])", executions
                     )
             deleted += len(executions)
+        if deleted:
+            await TallyStore(self._database).recount()
+        return deleted
 
     def _table(self, name: str) -> str:
         quoted = name.replace('"', '""')

@@ -202,6 +202,8 @@ async def test_the_command_tells_then_detaches_then_drops(url: str) -> None:
     assert await query(url, "SELECT to_regclass('noetl.event_2026_q1') IS NULL") == [(True,)]
     for table in ("execution", "command"):
         assert await query(url, f"SELECT execution_id FROM noetl.{table} ORDER BY 1") == everything[3:]
+    counted = "SELECT sum(executions)::bigint FROM noetl.execution_tally WHERE catalog_id IS NULL"
+    assert await query(url, counted) == [(2,)]
 
 
 async def test_detaching_gives_way_to_writers(database: Database, url: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[3]
-PAGES = ("conformance", "operations", "scaling")
+PAGES = ("conformance", "operations", "retention", "scaling", "sharding")
 PROOF = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
