@@ -85,7 +85,7 @@ class Balancer:
         try:
             while True:
                 request, _ = await _message(reader)
-                if kept is None or kept.port not in self.ready:
+                if kept is None or kept.port not in self.ready or kept.reader.at_eof():  # closed while it lay idle
                     if kept is not None:
                         kept.writer.close()
                     kept = await self._open()
