@@ -17,6 +17,7 @@ from noetl._fast.snowflake import EPOCH_MS, compose
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from noetl.store.connection import Connection, Record
     from noetl.store.database import Database, RefusedStatementError
 
 AHEAD: Final = timedelta(days=365)
@@ -25,6 +26,7 @@ LOWEST_ID: Final = -(2**63)
 HIGHEST_ID: Final = 2**63 - 1
 LOCK_NOT_AVAILABLE: Final = "55P03"
 INSUFFICIENT_PRIVILEGE: Final = "42501"
+_ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(hashtextextended('noetl.event_partitions', 0))"
 _RANGE: Final = re.compile(r"FOR VALUES FROM \((MINVALUE|'-?\d+')\) TO \((MAXVALUE|'-?\d+')\)")
 
 
@@ -88,52 +90,59 @@ class PartitionStore:
 
     async def present(self) -> list[Partition]:
         """All partitions but the default one, by range."""
-        found: list[Partition] = []
-        for record in await self._database.fetch(self._list):
-            match = _RANGE.fullmatch(record["bound"])
-            if match is not None:
-                low, high = match[1].strip("'"), match[2].strip("'")
-                found.append(
-                    Partition(
-                        record["name"],
-                        LOWEST_ID if low == "MINVALUE" else int(low),
-                        HIGHEST_ID if high == "MAXVALUE" else int(high),
-                    )
-                )
-        return sorted(found, key=lambda partition: partition.low)
+        return _ranges(await self._database.fetch(self._list))
 
     async def make_ahead(self, now: datetime) -> list[str]:
         """Make the partitions that executions of the coming year need; returns their names.
 
-        Neither readers nor writers wait: the table is made first and attached empty. A range of which ``event_default``
-        has rows already is left to it, as the canonical schema does.
+        Neither readers nor writers wait: a table is made first and attached empty. A range of which ``event_default``
+        has rows already is left to it, as the canonical schema does. Any number of processes may do this at once.
 
         Raises:
             RefusedStatementError: the role does not own the table, or the table was in use for too long.
         """
+        if not missing_partitions(await self.present(), now, now + AHEAD):
+            return []
         made: list[str] = []
-        for wanted in missing_partitions(await self.present(), now, now + AHEAD):
-            if not await self._database.fetchval(self._is_taken, wanted.low, wanted.high):
-                made.append(await self._make(wanted))
+        async with self._database.transaction() as connection:
+            await connection.execute(_ONE_AT_A_TIME)
+            await connection.execute("SET LOCAL lock_timeout = '3s'")
+            for wanted in missing_partitions(_ranges(await connection.fetch(self._list)), now, now + AHEAD):
+                if not await connection.fetchval(self._is_taken, wanted.low, wanted.high):
+                    made.append(await self._make(connection, wanted))
         return made
 
-    async def _make(self, wanted: Partition) -> str:
+    async def _make(self, connection: Connection, wanted: Partition) -> str:
         name, number = wanted.name, 1
-        while await self._database.fetchval(self._has_table, name):
+        while await connection.fetchval(self._has_table, name):
             number += 1
             name = f"{wanted.name}_{number}"
         table = f'{self._schema}."{name}"'
-        async with self._database.transaction() as connection:
-            await connection.execute("SET LOCAL lock_timeout = '3s'")
-            await connection.execute(
-                f"CREATE TABLE {table} (LIKE {self._schema}.event INCLUDING DEFAULTS INCLUDING CONSTRAINTS"
-                " INCLUDING STORAGE INCLUDING COMPRESSION)"
-            )
-            await connection.execute(
-                f"ALTER TABLE {self._schema}.event ATTACH PARTITION {table}"
-                f" FOR VALUES FROM ({wanted.low}) TO ({wanted.high})"
-            )
+        await connection.execute(
+            f"CREATE TABLE {table} (LIKE {self._schema}.event INCLUDING DEFAULTS INCLUDING CONSTRAINTS"
+            " INCLUDING STORAGE INCLUDING COMPRESSION)"
+        )
+        await connection.execute(
+            f"ALTER TABLE {self._schema}.event ATTACH PARTITION {table}"
+            f" FOR VALUES FROM ({wanted.low}) TO ({wanted.high})"
+        )
         return name
+
+
+def _ranges(records: Iterable[Record]) -> list[Partition]:
+    found: list[Partition] = []
+    for record in records:
+        match = _RANGE.fullmatch(record["bound"])
+        if match is not None:
+            low, high = match[1].strip("'"), match[2].strip("'")
+            found.append(
+                Partition(
+                    record["name"],
+                    LOWEST_ID if low == "MINVALUE" else int(low),
+                    HIGHEST_ID if high == "MAXVALUE" else int(high),
+                )
+            )
+    return sorted(found, key=lambda partition: partition.low)
 
 
 def is_not_owner(error: RefusedStatementError) -> bool:

@@ -116,6 +116,14 @@ async def test_the_canonical_partitions_serve_the_coming_year_and_no_id_minted_l
     assert await store.make_ahead(datetime(2034, 6, 1, tzinfo=UTC)) == []
 
 
+async def test_two_processes_make_each_partition_once(database: Database) -> None:
+    moment = datetime(2032, 6, 1, tzinfo=UTC)
+    made = await asyncio.gather(*(PartitionStore(database).make_ahead(moment) for _ in range(4)))
+    *nothing, made_once = sorted(made, key=len)
+    assert nothing == [[], [], []]
+    assert made_once == ["event_2032_q2", "event_2032_q3", "event_2032_q4", "event_2033_q1", "event_2033_q2"]
+
+
 async def test_a_new_partition_is_like_the_others(database: Database, url: str) -> None:
     await PartitionStore(database).make_ahead(datetime(2032, 6, 1, tzinfo=UTC))
     parts: dict[str, list[Any]] = {}
