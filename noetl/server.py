@@ -43,18 +43,15 @@ from noetl.ledger.ledger import Ledger, LedgerLimits
 from noetl.ledger.playbooks import Playbooks
 from noetl.messaging.announcer import NatsAnnouncer, SilentAnnouncer
 from noetl.messaging.connection import NatsConnection
-from noetl.messaging.reannouncer import Reannouncer
-from noetl.messaging.streams import SEGMENTS
 from noetl.observability.logging import JsonHandler
 from noetl.observability.metrics import Metrics
 from noetl.observability.tracing import start_tracing
 from noetl.process_health import ProcessHealth
 from noetl.runtime.leases import Lease
-from noetl.runtime.partitions import make_partitions
 from noetl.runtime.periodic import Job, PeriodicJobs
 from noetl.runtime.processes import outlive_parent_never
-from noetl.runtime.recovery import CommandRecovery
 from noetl.runtime.scrape import SharedMetrics
+from noetl.runtime.shard_work import ShardWork
 from noetl.secrets.assembly import Resolution
 from noetl.secrets.audit import SecretAudit
 from noetl.secrets.rotation import Rotation
@@ -69,7 +66,6 @@ from noetl.store.keychain import KeychainStore
 from noetl.store.leases import LeaseStore
 from noetl.store.migrations import upgrade
 from noetl.store.outbox import OutboxStore
-from noetl.store.partitions import PartitionStore
 from noetl.store.projection import ProjectionStore
 from noetl.store.replay import ReplayStore
 from noetl.store.runtime import Registration, RuntimeStore
@@ -80,11 +76,10 @@ from noetl.store.worker_keys import WorkerKeyStore
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Callable, Generator
 
     from noetl.config import Settings
     from noetl.runtime.processes import ProcessPlace
-    from noetl.store.database import Database
     from noetl.store.sharded_executions import Executions
     from noetl.store.shards import Databases
 
@@ -93,16 +88,12 @@ log = logging.getLogger("noetl.app")
 PLAYBOOK_CACHE_BYTES: Final = 16 * 2**20
 SCHEMA_RETRY_SECONDS: Final = 5.0
 LEASE_SECONDS: Final = 6.0
-REANNOUNCE_SECONDS: Final = 2.0
 IDEMPOTENCY_SECONDS: Final = 3600.0
-SETTLEMENT_SECONDS: Final = 30.0
-"""Between two searches for executions that other servers on the same database started or ended."""
 NATS_FLUSH_SECONDS: Final = 2.0
 AUDIT_FLUSH_SECONDS: Final = 2.0
 TRACES_FLUSH_SECONDS: Final = 2.0
 KEYCHAIN_SECONDS: Final = 600.0
 AUDIT_RETENTION_SECONDS: Final = 3600.0
-PARTITION_SECONDS: Final = 86_400.0
 LAST_WORK_SECONDS: Final = 10.0
 """What a process may need after its drain before its parent kills it: lanes, NATS, own row, pools."""
 
@@ -357,9 +348,15 @@ class Server:
         if days := self._settings.secrets.audit_retention_days:
             audit = self._secret_audit_store
             jobs.append(Job("secret-audit", AUDIT_RETENTION_SECONDS, lambda: audit.delete_older(days)))
+        work = ShardWork(
+            self._database, self.ledger, self._playbooks, self.health, self.metrics, self._settings.commands
+        )
+        announcer = self._announcer if isinstance(self._announcer, NatsAnnouncer) else None
         stores = executions.stores if isinstance(executions, ShardedExecutions) else {self._database: executions}
         for shard, store in stores.items():
-            jobs += self._make_shard_jobs(shard, store)
+            jobs += work.jobs(shard, store, self._nats, announcer)
+        if announcer is not None:
+            work.track()
         periodic = PeriodicJobs(
             jobs,
             Lease(LeaseStore(self._database), "periodic-work", holder, LEASE_SECONDS),
@@ -369,55 +366,6 @@ class Server:
         if self._nats is not None:
             self._nats.on_connect = periodic.wake
         return periodic
-
-    def _make_shard_jobs(self, shard: Database, executions: ExecutionStore) -> list[Job]:
-        """The work on the executions of one shard. One that is away is passed over: it must not hold up the others."""
-        limits = self._settings.commands
-        commands = CommandStore(shard, self._database)
-
-        def here(run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
-            async def run_if_reachable() -> None:
-                if self.health.is_reachable(shard):
-                    await run()
-
-            return run_if_reachable
-
-        jobs = [
-            Job("settlement", SETTLEMENT_SECONDS, here(executions.settlement.sweep)),
-            Job("partitions", PARTITION_SECONDS, here(lambda: make_partitions(PartitionStore(shard)))),
-        ]
-        if limits.reaper_enabled:
-            recovery = CommandRecovery(
-                commands,
-                self.ledger,
-                silent_seconds=limits.reaper_worker_stale_seconds,
-                unknown_worker_seconds=limits.reaper_healthy_hard_timeout_seconds,
-                claim_lease_seconds=limits.claim_lease_seconds,
-                max_attempts=limits.max_attempts,
-                limit=limits.reaper_max_per_run,
-                can_judge=lambda seconds: self.health.could_hear_for(seconds, shard),
-            )
-            jobs.append(Job("recovery", limits.reaper_interval_seconds, recovery.sweep))
-        if self._nats is not None and isinstance(self._announcer, NatsAnnouncer):
-            reannouncer = Reannouncer(
-                commands,
-                self._nats,
-                self._announcer,
-                self._playbooks,
-                after_seconds=limits.announce_after_seconds,
-                first_pause_seconds=limits.reaper_pending_retry_seconds,
-                per_second=limits.announce_rate,
-            )
-
-            for segment in SEGMENTS:
-                unheard = self.metrics.nats_unheard.labels(segment)
-                unheard.track(lambda segment=segment: float(reannouncer.is_unheard(segment)))
-
-            async def reannounce() -> None:
-                self.metrics.nats_reannounced.inc(await reannouncer.sweep())
-
-            jobs.append(Job("reannounce", REANNOUNCE_SECONDS, here(reannounce)))
-        return jobs
 
     async def _sweep_runtime(self) -> None:
         if not self.health.could_hear_for(self._settings.sweeps.runtime_offline_seconds):
