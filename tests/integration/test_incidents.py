@@ -181,14 +181,14 @@ async def test_i15_loading_one_execution_holds_up_no_other(
     execution = await ledger.start("incidents/two")
     async with open_ledger(migrated_database_url, machine_id=2, limits=LedgerLimits(lanes=1)) as other:
         phases = Phases()
-        monkeypatch.setattr(other.ledger._queue._lanes[0], "_services", _measured(other, phases))
-        page, may_read = other.ledger._events.page, asyncio.Event()
+        monkeypatch.setattr(other.ledger._shards[0]._queue._lanes[0], "_services", _measured(other, phases))
+        page, may_read = other.ledger._shards[0]._events.page, asyncio.Event()
 
         async def waiting_page(*arguments: Any) -> Any:
             await may_read.wait()
             return await page(*arguments)
 
-        monkeypatch.setattr(other.ledger._events, "page", waiting_page)
+        monkeypatch.setattr(other.ledger._shards[0]._events, "page", waiting_page)
         slow = asyncio.create_task(other.ledger.cancel(execution))
         path = "incidents/two"
         await asyncio.wait_for(other.ledger.start(StartExecution(path=path)), 5)
@@ -199,7 +199,7 @@ async def test_i15_loading_one_execution_holds_up_no_other(
 
 
 def _measured(harness: LedgerHarness, metrics: Phases) -> Any:
-    return dataclasses.replace(harness.ledger._queue._lanes[0]._services, metrics=metrics)
+    return dataclasses.replace(harness.ledger._shards[0]._queue._lanes[0]._services, metrics=metrics)
 
 
 async def test_i16_a_large_result_reaches_the_next_step_whole(ledger: LedgerHarness) -> None:

@@ -197,7 +197,7 @@ async def test_start_is_answered_once_although_its_first_attempt_arrives_late(
     migrated_database_url: str, ledger: LedgerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I14: the connection broke, and the statement took its lock only after the lane had looked for it."""
-    store = ledger.ledger._store
+    store = ledger.ledger._shards[0]._store
     append = store.append
     attempts: list[tuple[Any, ...]] = []
 
@@ -230,7 +230,7 @@ async def test_states_are_rebuilt_a_few_at_a_time(
     """P5: a process that starts while many executions are under way."""
     executions = [await ledger.start("ledger/linear") for _ in range(30)]
     async with open_ledger(migrated_database_url, machine_id=2) as cold:
-        events = cold.ledger._events
+        events = cold.ledger._shards[0]._events
         page = events.page
         reading, most = 0, 0
 

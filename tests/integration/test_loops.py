@@ -244,7 +244,7 @@ async def test_states_are_about_as_large_as_they_are_said_to_be(database: str, s
         gc.collect()
         tracemalloc.start()
         try:
-            entry = await ledger.ledger._loader.load(execution)
+            entry = await ledger.ledger._shards[0]._loader.load(execution)
             gc.collect()
             measured, _ = tracemalloc.get_traced_memory()
         finally:
