@@ -10,7 +10,7 @@ import msgspec
 if TYPE_CHECKING:
     from noetl.store.database import Database
 
-_LIFE: Final = ("heartbeat",)
+_LIFE: Final = ("heartbeat", "registered_at")
 """Columns of ``runtime`` that tell whether the owner of a command is alive."""
 _LIVE_EXECUTION: Final = """NOT EXISTS (SELECT FROM {schema}.event AS ended
         WHERE ended.execution_id = command.execution_id AND ended.event_type IN ('playbook.completed',

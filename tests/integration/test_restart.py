@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING
 
 from benchmarks.load.connection import Connection
 from noetl._fast.snowflake import SnowflakeGenerator
-from tests.faults.checker import differing_plans, not_stored_once, query, unfinished, violations
+from tests.faults.checker import open_check, query, unfinished
+from tests.faults.history import History
 from tests.faults.wire import address
 from tests.faults.worker import Crew
 from tests.faults.workflows import MIXED
 from tests.integration.balancer import Balancer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from noetl.dev.server_process import ServerProcess
     from noetl.dev.services import EmbeddedNats
     from tests.conftest import MakeServer
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
 SENDERS = 4
 PAUSE_SECONDS = 0.01
+PLAIN = MIXED[:4]
 
 
 class Load:
@@ -39,14 +39,14 @@ class Load:
     def __init__(self, url: str) -> None:
         self._url = url
         self.statuses: Counter[int] = Counter()
-        self.plans: dict[int, Mapping[str, int]] = {}
-        self.acknowledged: set[tuple[int, int]] = set()
+        self.plans: dict[int, Workflow] = {}
+        self.history = History()
 
     async def send_events(self, number: int, stop: asyncio.Event) -> None:
         """Events of one execution, one after the other over one connection."""
         minter = SnowflakeGenerator(900 + number)
         connection = Connection(*address(self._url))
-        execution_id = await self._start(connection, MIXED[0])
+        execution_id = await self._start(connection, PLAIN[0])
         while not stop.is_set():
             body = {
                 "execution_id": str(execution_id),
@@ -59,7 +59,7 @@ class Load:
             }
             answer = await connection.call("POST", "/api/events", body)
             self.statuses[answer.status] += 1
-            self.acknowledged.add((execution_id, body["event_id"]))
+            self.history.stored(execution_id, body["event_id"])
             await asyncio.sleep(PAUSE_SECONDS)
         connection.close()
 
@@ -67,7 +67,7 @@ class Load:
         """Executions that the crew has to bring to their end."""
         connection = Connection(*address(self._url))
         while not stop.is_set():
-            await self._start(connection, MIXED[len(self.plans) % len(MIXED)])
+            await self._start(connection, PLAIN[len(self.plans) % len(PLAIN)])
             await asyncio.sleep(10 * PAUSE_SECONDS)
         connection.close()
 
@@ -75,7 +75,7 @@ class Load:
         answer = await connection.call("POST", "/api/execute", {"path": workflow.path, "payload": {}})
         self.statuses[answer.status] += 1
         execution_id = int(answer.json["execution_id"])
-        self.plans[execution_id] = workflow.expected
+        self.plans[execution_id] = workflow
         return execution_id
 
 
@@ -105,7 +105,7 @@ async def test_rolling_restart_under_load_loses_no_request(
     async with Balancer([replica.port for replica in replicas]) as balancer:
         await balancer.until_ready(ports)
         registering = Connection(*address(balancer.url))
-        for workflow in MIXED:
+        for workflow in PLAIN:
             assert (await registering.call("POST", "/api/catalog/register", {"content": workflow.text})).status == 200
         registering.close()
         load, stop = Load(balancer.url), asyncio.Event()
@@ -130,12 +130,15 @@ async def test_rolling_restart_under_load_loses_no_request(
     assert balancer.lost == 0
     assert set(load.statuses) == {200}
     assert set(balancer.statuses) <= {200, 409}, "409: two workers heard of one command"
-    assert len(load.acknowledged) == load.statuses[200] - len(load.plans)
-    assert await not_stored_once(database_url, load.acknowledged | crew.acknowledged) == []
-    assert await differing_plans(database_url, load.plans) == {}
-    broken = await violations(database_url)
-    broken.pop("an execution whose last event is not its end", None)  # the load's events come whenever they come
-    assert broken == {}
+    assert len(load.history.events) == load.statuses[200] - len(load.plans)
+    load.history.events |= crew.history.events
+    load.history.claims |= crew.history.claims
+    async with open_check(database_url) as check:
+        await check.log()
+        await check.history(load.history)
+        await check.models(load.plans)
+    check.broken.pop("an execution whose last event is not its end", None)  # the load's events come whenever they come
+    assert check.broken == {}
     assert len(await query(database_url, "SELECT DISTINCT execution_id FROM noetl.event")) == len(load.plans)
 
 
