@@ -191,7 +191,7 @@ class Ledger:
 
         work = StartWork(execution_id, blank, entry.path, decision, request.parent_execution_id, key)
         try:
-            generated = await shard.submit(work)
+            generated = await self._submit(work)
         except RepeatedKeyError:
             known = await self._find_key(key or "")
             if known is None:
