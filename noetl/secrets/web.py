@@ -51,9 +51,9 @@ class AnswerError(OSError):
 class HttpClient:
     """Makes requests directly or through the proxies of the settings.
 
-    Redirects of GET are followed as the reference does: the ``authorization`` of a request never goes to another
-    origin, and nothing goes from https to http. A redirected POST is an answer like any other, because its body is a
-    secret that was meant for the first address.
+    Redirects of GET are followed as the reference does, but no header of a request goes to another origin except
+    ``accept``, and nothing goes from https to http. A redirected POST is an answer like any other, because its body is
+    a secret that was meant for the first address.
     """
 
     def __init__(self, proxies: ProxySettings | None = None) -> None:
@@ -71,17 +71,28 @@ class HttpClient:
         trust: ssl.SSLContext | None = None,
     ) -> tuple[int, bytes]:
         """See `HttpCall`."""
-        async with asyncio.timeout(timeout_seconds):
-            for _ in range(REDIRECTS):
-                answer = await self._exchange(method, urlsplit(url), headers, body, trust)
-                if method != "GET" or answer.status not in _REDIRECTING or not answer.location:
-                    return answer.status, bytes(answer.body)
-                target = urljoin(url, answer.location)
-                if (urlsplit(url).scheme, urlsplit(target).scheme) == ("https", "http"):
-                    raise AnswerError("redirected from https to http")
-                if _origin(url) != _origin(target):
-                    headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
-                url = target
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._follow(method, url, headers, body, trust)
+        except OSError:
+            raise  # also a certificate that is not trusted, which is a ValueError besides
+        except ValueError:  # of `urllib`, or of the encoding of a host name; its text may be a part of the address
+            raise AnswerError("not an address") from None
+
+    async def _follow(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, trust: ssl.SSLContext | None
+    ) -> tuple[int, bytes]:
+        for _ in range(REDIRECTS):
+            answer = await self._exchange(method, urlsplit(url), headers, body, trust)
+            if method != "GET" or answer.status not in _REDIRECTING or not answer.location:
+                return answer.status, bytes(answer.body)
+            target = urljoin(url, answer.location)
+            if (urlsplit(url).scheme, urlsplit(target).scheme) == ("https", "http"):
+                raise AnswerError("redirected from https to http")
+            if _origin(url) != _origin(target):
+                # A token may be in any of them, as in `X-Vault-Token`.
+                headers = {name: value for name, value in headers.items() if name.lower() == "accept"}
+            url = target
         raise AnswerError("redirected too often")
 
     async def _exchange(
@@ -139,6 +150,14 @@ class _Answer:
         self.head_complete = False
         self.complete = False
         self.has_length = False
+        self.parser: httptools.HttpResponseParser | None = None
+
+    def on_message_begin(self) -> None:
+        """A head begins: of the answer, or of an interim one before it."""
+        if self.complete:
+            raise AnswerError("more than one answer")
+        self.location = ""
+        self.has_length = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header line."""
@@ -152,7 +171,9 @@ class _Answer:
 
     def on_headers_complete(self) -> None:
         """The head ends."""
-        self.head_complete = True
+        assert self.parser is not None
+        self.status = self.parser.get_status_code()
+        self.head_complete = not self._is_interim
 
     def on_body(self, piece: bytes) -> None:
         """A piece of the body."""
@@ -162,12 +183,17 @@ class _Answer:
 
     def on_message_complete(self) -> None:
         """The answer ends."""
-        self.complete = True
+        self.complete = not self._is_interim
+
+    @property
+    def _is_interim(self) -> bool:
+        """Whether the answer proper is still to come, as after 100 and 103."""
+        return 100 <= self.status < 200 and self.status != 101
 
 
 async def _read_answer(reader: asyncio.StreamReader, *, ends_with_head: bool = False) -> _Answer:
     answer = _Answer()
-    parser = httptools.HttpResponseParser(answer)
+    parser = answer.parser = httptools.HttpResponseParser(answer)
     while not answer.complete and not (ends_with_head and answer.head_complete):
         piece = await reader.read(_PIECE)
         if not piece:
@@ -176,10 +202,12 @@ async def _read_answer(reader: asyncio.StreamReader, *, ends_with_head: bool = F
             raise AnswerError("the connection was closed before the answer was complete")
         try:
             parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            raise AnswerError("the server wants another protocol than HTTP/1.1") from None
         except httptools.HttpParserError as error:
             cause: Any = error.__context__
             raise (cause if isinstance(cause, AnswerError) else AnswerError("the answer is not HTTP")) from None
-        answer.status = parser.get_status_code()
+    answer.parser = None  # or the two would keep each other, and the body, in memory
     return answer
 
 
