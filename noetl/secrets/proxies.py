@@ -42,14 +42,18 @@ class Proxies:
         if address is None or any(_matches(exception, host) for exception in self._exceptions):
             return None
         text = address.reveal()
-        parts = urlsplit(text if "://" in text else f"http://{text}")
+        try:
+            parts = urlsplit(text if "://" in text else f"http://{text}")
+            port = parts.port or 80
+        except ValueError:  # its text is a part of the address, and that may be the password
+            raise ProxyAddressError(f"the proxy for {scheme} is not an address") from None
         if parts.scheme != "http" or parts.hostname is None:
             raise ProxyAddressError(f"the proxy for {scheme} is not an http address")
         headers: dict[str, str] = {}
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             headers["proxy-authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
-        return Proxy(parts.hostname, parts.port or 80, headers)
+        return Proxy(parts.hostname, port, headers)
 
 
 def _matches(exception: str, host: str) -> bool:

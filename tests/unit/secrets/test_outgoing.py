@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
+import traceback
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import pytest
 from noetl.config.provider_settings import ProxySettings
 from noetl.config.secret import Secret
 from noetl.secrets.providers.files import Authorities
-from noetl.secrets.proxies import Proxies
+from noetl.secrets.proxies import Proxies, ProxyAddressError
 from noetl.secrets.web import ANSWER_LIMIT, AnswerError, HttpClient
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.unit.secrets.cloud import Cloud
 
-AUTHORIZED = {"authorization": "Bearer t", "x-vault-token": "v"}
+AUTHORIZED = {"authorization": "Bearer t", "x-vault-token": "v", "accept": "text/x"}
 
 
 @asynccontextmanager
@@ -56,8 +57,9 @@ async def get(url: str, seconds: float = 5.0) -> tuple[int, bytes]:
         b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabcd",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\nabcd",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nabcd",
     ],
-    ids=["length", "chunks", "until the end"],
+    ids=["length", "chunks", "until the end", "after interim answers"],
 )
 async def test_answers_of_all_forms_are_read(answer: bytes) -> None:
     async with raw_server(answer) as url:
@@ -71,8 +73,23 @@ async def test_answers_of_all_forms_are_read(answer: bytes) -> None:
         (b"SSH-2.0-x\r\n\r\n", "not HTTP"),
         (b"", "before the answer was complete"),
         (b"HTTP/1.1 200 OK\r\n\r\n" + bytes(ANSWER_LIMIT + 1), "larger than"),
+        (b"HTTP/1.1 101 X\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nx", "another protocol"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", "before the answer was complete"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nHTTP/1.1 201 OK\r\n\r\n", "more than one"),
+        (b"HTTP/1.1 302 X\r\ncontent-length: 0\r\nlocation: http://[bad\r\n\r\n", "not an address"),
+        (b"HTTP/1.1 302 X\r\ncontent-length: 0\r\nlocation: http://a..b/\r\n\r\n", "not an address"),
     ],
-    ids=["cut off", "other protocol", "nothing", "too large"],
+    ids=[
+        "cut off",
+        "other protocol",
+        "nothing",
+        "too large",
+        "switching protocols",
+        "interim only",
+        "two answers",
+        "no address",
+        "no host",
+    ],
 )
 async def test_what_is_no_whole_answer_is_refused(answer: bytes, cause: str) -> None:
     async with raw_server(answer) as url:
@@ -92,7 +109,7 @@ async def test_a_line_break_in_a_header_is_not_sent() -> None:
             await HttpClient()("GET", url, headers={"x": "a\r\nb: c"}, body=None, timeout_seconds=5)
 
 
-async def test_authorization_does_not_follow_a_redirect_to_another_host() -> None:
+async def test_no_token_follows_a_redirect_to_another_host() -> None:
     async with raw_server(b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\nlocation: http://127.0.0.2/\r\n\r\n") as url:
         seen: list[str] = []
 
@@ -106,9 +123,9 @@ async def test_authorization_does_not_follow_a_redirect_to_another_host() -> Non
         proxies = ProxySettings(http=Secret(f"http://127.0.0.1:{port}"), exceptions="127.0.0.1/32")
         client = HttpClient(proxies)
         assert (await client("GET", url, headers=AUTHORIZED, body=None, timeout_seconds=5))[0] == 200
-        # A token of Vault is for whatever server of it is active at the moment.
-        assert "x-vault-token: v" in seen[0]
+        assert "x-vault-token" not in seen[0]
         assert "authorization" not in seen[0]
+        assert "accept: text/x" in seen[0]
         other.close()
 
 
@@ -162,6 +179,13 @@ async def test_the_proxy_gets_its_password_and_the_host_does_not(cloud: Cloud) -
     assert [(host, headers["proxy-authorization"]) for host, headers in cloud.tunnels] == [("vault.test:443", basic)]
     assert [one.headers.get("proxy-authorization") for one in cloud.asked] == [None, basic]
     assert "p@" not in repr(Proxies(ProxySettings(all=Secret(address))).of("http", "x"))
+
+
+@pytest.mark.parametrize("address", ["http://u:hunter2/@proxy:3128", "u:hunter2#@proxy", "http://[u:hunter2@proxy"])
+def test_a_proxy_that_cannot_be_read_is_told_without_its_password(address: str) -> None:
+    with pytest.raises(ProxyAddressError) as caught:
+        Proxies(ProxySettings(http=Secret(address))).of("http", "x")
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize(
