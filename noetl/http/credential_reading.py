@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import orjson
 
-from noetl.errors import EncryptionError, NoetlError, NotFoundError, TemplateFailure
+from noetl.errors import EncryptionError, NotFoundError
 from noetl.http.requests import IntegerSyntaxError, parse_integer, refuse_nul
 from noetl.http.responses import stored_json, timestamp
 from noetl.secrets.envelope import parse_record
-from noetl.secrets.resolution import ResidencyViolationError
+from noetl.secrets.resolution import ResidencyViolationError, outcome_of
 
 if TYPE_CHECKING:
     from noetl.secrets.audit import SecretAccess, SecretAudit
@@ -88,11 +88,8 @@ class CredentialReader:
             return await self._resolver.resolve(access.credential, access.execution_id)
         except ResidencyViolationError:
             raise  # the caller may know another way, and records how it ended
-        except TemplateFailure:
-            await self._audit.record(access, "template_error")
-            raise
-        except NoetlError:
-            await self._audit.record(access, "provider_fetch_error")
+        except Exception as error:
+            await self._audit.record(access, outcome_of(error))
             raise
 
 

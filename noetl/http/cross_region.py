@@ -8,7 +8,7 @@ import msgspec
 
 from noetl.errors import BadRequestError, ForbiddenError, NoetlError
 from noetl.http.duplicates import refuse_duplicates
-from noetl.http.requests import decode_json, json_text
+from noetl.http.requests import client_address, decode_json, json_text
 from noetl.http.responses import json_bytes_response
 from noetl.http.secret_routes import refuse_without_key
 from noetl.secrets.audit import CROSS_REGION, SecretAccess
@@ -75,6 +75,7 @@ class CrossRegionRoutes:
         access = SecretAccess(
             credential=given.alias,
             operation=CROSS_REGION,
+            client=client_address(request),
             worker_id=given.worker_id,
             execution_id=given.execution_id or None,
             parent_execution_id=given.parent_execution_id or None,

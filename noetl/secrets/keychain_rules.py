@@ -70,7 +70,7 @@ def for_worker(entry: KeychainEntry | None, value: Any) -> ResolvedCredential:
     this type has.
     """
     kind = None if entry is None else (entry.extra.get("type") or entry.token_type)
-    if kind not in WORKER_TYPES:
+    if not isinstance(kind, str) or kind not in WORKER_TYPES:
         return ResolvedCredential("keychain", _json(value))
     if isinstance(value, str):
         field = _SINGLE_FIELDS.get(kind)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from noetl.errors import ForbiddenError
+from noetl.errors import ForbiddenError, TemplateFailure
 
 if TYPE_CHECKING:
     from noetl.secrets.audit import SecretAccess
@@ -33,6 +33,13 @@ class ResidencyViolationError(ForbiddenError):
         super().__init__(message)
         self.region = region
         self.may_broker = may_broker
+
+
+def outcome_of(error: Exception) -> str:
+    """How the audit calls a resolution that ended with this error."""
+    if isinstance(error, ResidencyViolationError):
+        return "residency_violation"
+    return "template_error" if isinstance(error, TemplateFailure) else "provider_fetch_error"
 
 
 class SecretResolver(Protocol):

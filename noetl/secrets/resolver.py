@@ -15,7 +15,7 @@ from noetl.secrets.audit import RESOLVE_KEYCHAIN, SecretAccess
 from noetl.secrets.fetching import SecretName
 from noetl.secrets.keychain_rules import Place, for_worker, is_due, kept_seconds, local_place, place_of
 from noetl.secrets.providers.registry import canonical_provider
-from noetl.secrets.resolution import ResolvedCredential
+from noetl.secrets.resolution import ResolvedCredential, outcome_of
 from noetl.store.keychain import KeychainEntry as KeptEntry
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ class KeychainResolver:
         if start is None:
             return None
         entry = await self.entry(start.catalog_id, alias)
+        if entry is not None and entry.provider:
+            self._gate.check(entry)  # also what is kept must not be read elsewhere: servers may share one database
         places = [local_place(alias, start)]
         if entry is not None and (declared := place_of(entry, start)) not in places:
             places.append(declared)
@@ -94,13 +96,26 @@ class KeychainResolver:
             return None
         if not entry.provider:
             return await self._stored(entry, start)
-        return for_worker(entry, await self.renew(entry, start, fresh=False))
+        return for_worker(entry, await self._provided(entry, start, fresh=False))
 
-    async def renew(self, entry: KeychainEntry, start: ExecutionStart, *, fresh: bool = True) -> Any:
+    async def renew(self, entry: KeychainEntry, start: ExecutionStart) -> None:
+        """Ask the provider of an entry anew and keep the value, for no reader; raises as `resolve`."""
+        access = SecretAccess(
+            credential=entry.name, operation=RESOLVE_KEYCHAIN, execution_id=start.execution_id or None
+        )
+        notes = f"renewal from provider {entry.provider}"
+        try:
+            self._gate.check(entry)
+            await self._provided(entry, start, fresh=True)
+        except Exception as error:
+            await self._audit.record(access, outcome_of(error), notes=notes)
+            raise
+        await self._audit.record(access, "ok", notes=notes)
+
+    async def _provided(self, entry: KeychainEntry, start: ExecutionStart, *, fresh: bool) -> Any:
         """The value of an entry from its provider, which is then kept; ``fresh`` asks the provider in any case."""
         region = self._gate.region_of(entry)
         provider = canonical_provider(entry.provider or "")
-        self._gate.check(entry)
         labels = (provider, region or "-")
         begin = monotonic()
         status = "provider_fetch_error"

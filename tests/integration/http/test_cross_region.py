@@ -69,7 +69,7 @@ async def test_the_secret_is_sealed_to_the_workers_key(europe: Secrets) -> None:
     await europe.audit.flush(5)
     row = await europe.database.fetchrow("SELECT operation, outcome, worker_id, notes FROM noetl.secret_audit")
     assert row is not None
-    assert tuple(row.values()) == ("cross_region_broker_serve", "ok", "w1", "for region us-east-1")
+    assert tuple(row.values()) == ("cross_region_broker_serve", "ok", "w1", "for region us-east-1; client 127.0.0.1")
 
 
 @pytest.mark.parametrize("token", [None, "wrong"])

@@ -126,7 +126,9 @@ async def site(migrated_database_url: str, tmp_path: Path, request: pytest.Fixtu
         cloud.answers["GET http://metadata.test/token"] = {"access_token": "w", "expires_in": 3600}
         async with secret_application(migrated_database_url, local_wallet(), environment=environment) as secrets:
             yield Site(secrets, InProcessClient(secrets.application), cloud)
-            await secrets.database.execute("TRUNCATE noetl.keychain, noetl.credential, noetl.runtime")
+            await secrets.database.execute(
+                "TRUNCATE noetl.keychain, noetl.credential, noetl.runtime, noetl.secret_audit"
+            )
 
 
 async def test_an_entry_with_a_map_is_an_object(site: Site) -> None:
@@ -364,6 +366,7 @@ async def test_a_renewal_that_fails_leaves_the_value(site: Site) -> None:
     await site.secrets.resolution.refresher.settle()
     assert await site.value("app", execution_id) == "old"
     assert site.refreshes()["failed"] == 1
+    assert ("app", "resolve_keychain", "provider_fetch_error") in await site.secrets.audited()
 
 
 @pytest.mark.parametrize(("scope", "shared_with_others"), [("local", False), ("shared", False), ("global", True)])
@@ -406,6 +409,11 @@ async def test_auto_renew_renews_what_is_used_before_it_ends(site: Site, scope: 
     assert (kept_in, auto_renew) == (scope, True)
     assert left > 590
     assert await site.value("t", execution_id) == {"t": "new"}
+    await site.secrets.audit.flush(5)
+    notes = await site.secrets.database.fetchval(
+        "SELECT notes FROM noetl.secret_audit WHERE operation = 'resolve_keychain' AND outcome = 'ok'", retry=False
+    )
+    assert notes == "renewal from provider gcp_iam"
 
 
 @pytest.mark.parametrize(
@@ -476,6 +484,34 @@ async def test_a_server_without_a_region_is_in_none(site: Site, region: str, sta
 async def test_residency_is_checked_before_the_settings_of_the_provider(site: Site) -> None:
     entry = {**RESIDENCY, "residency": "strict", "provider": "aws"}
     assert (await site.read("eu", await site.start(entry))).status == 403
+
+
+async def test_residency_also_holds_for_what_is_kept(site: Site) -> None:
+    execution_id = await site.start({**RESIDENCY, "residency": "strict"})
+    kept = {"data": {"v": "hunter2"}, "expires_in": 600, "scope_type": "local", "execution_id": execution_id}
+    await site.client.post(f"/api/keychain/{site.catalog_ids[execution_id]}/eu", kept)
+    reply = await site.read("eu", execution_id)
+    assert reply.json == {"error": VIOLATION, "status": 403}
+    assert await site.secrets.audited() == [("eu", "get_credential", "residency_violation")]
+
+
+async def test_a_type_that_is_no_text_is_none(site: Site) -> None:
+    site.cloud.answers[vault("app")] = secret(k="v")
+    reply = await site.read("app", await site.start({"name": "app", "provider": "vault", "type": ["bearer"]}))
+    assert (reply.status, reply.json["type"]) == (200, "keychain")
+
+
+async def test_a_defect_in_a_provider_is_audited(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert site.secrets.resolution is not None
+
+    async def broken(*_arguments: object) -> None:
+        raise RuntimeError("hunter2")
+
+    monkeypatch.setattr(site.secrets.resolution.resolver, "resolve", broken)
+    reply = await site.read("app", await site.start())
+    assert reply.status == 500
+    assert "hunter2" not in reply.text
+    assert await site.secrets.audited() == [("app", "get_credential", "provider_fetch_error")]
 
 
 BROKER = "POST http://broker.test/api/internal/cross-region/resolve"
