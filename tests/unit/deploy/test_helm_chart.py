@@ -120,7 +120,7 @@ def test_probes_are_those_of_the_deployment_specification() -> None:
         "startup": ("/healthz", None, 5, 30),
     }
     assert probes["resources"] == {
-        "requests": {"cpu": "250m", "memory": "256Mi"},
+        "requests": {"cpu": "250m", "memory": "256Mi", "ephemeral-storage": "1Gi"},
         "limits": {"cpu": "1000m", "memory": "512Mi"},
     }
     assert [port["containerPort"] for port in probes["ports"]] == [8082]
@@ -143,6 +143,23 @@ def test_container_is_not_root_and_cannot_write_its_file_system() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert pod["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (20_000_000, "20000000"),
+        (1_048_576, "1048576"),
+        (5, "5"),
+        (0.25, "0.25"),
+        (True, "true"),
+        (0, "0"),
+        ("1e7", "1e7"),
+    ],
+)
+def test_numbers_reach_the_server_as_they_are_written(value: object, text: str) -> None:
+    given = environment(render({"config": {"server": {"NOETL_SOMETHING": value}}}))
+    assert given["NOETL_SOMETHING"] == text
 
 
 def test_secrets_reach_the_server_only_by_reference() -> None:
@@ -226,6 +243,40 @@ def test_kubernetes_secrets_are_readable_by_name_only() -> None:
     bound = [each for each in documents if each["kind"] == "RoleBinding"]
     assert {each["subjects"][0]["namespace"] for each in bound} == {"noetl"}
     assert one(documents, "StatefulSet")["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+
+
+def test_several_lists_of_kubernetes_secrets_may_be_for_one_namespace() -> None:
+    documents = render({"kubernetesSecrets": [{"names": ["a"]}, {"namespace": "noetl", "names": ["b"]}]})
+    names = [each["metadata"]["name"] for each in documents if each["kind"] == "Role"]
+    assert names == ["noetl-server-secrets-reader-0", "noetl-server-secrets-reader-1"]
+    assert [each["roleRef"]["name"] for each in documents if each["kind"] == "RoleBinding"] == names
+
+
+def test_pods_show_no_digest_of_a_secret() -> None:
+    def checksum(values: dict[str, Any]) -> str:
+        template = one(render(values), "StatefulSet")["spec"]["template"]
+        return template["metadata"]["annotations"]["checksum/environment"]
+
+    assert checksum({"secrets": {"noetlPassword": "a"}}) == checksum({"secrets": {"noetlPassword": "b"}})
+    assert checksum({}) != checksum({"config": {"server": {"NOETL_LANES": "2"}}})
+
+
+def test_every_secret_provider_is_behind_an_open_port() -> None:
+    rules = one(render({"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"]["egress"]
+    ports = {each["port"] for rule in rules for each in rule["ports"]}
+    assert ports == {53, 5432, 4222, 443, 6443, 80, 988, 8200}
+
+
+def test_large_results_have_room_on_disk() -> None:
+    def room(values: dict[str, Any]) -> tuple[str, str]:
+        pod = one(render(values), "StatefulSet")["spec"]["template"]["spec"]
+        request = pod["containers"][0]["resources"]["requests"]["ephemeral-storage"]
+        return pod["volumes"][0]["emptyDir"]["sizeLimit"], request
+
+    assert room({}) == ("1Gi", "1Gi")
+    assert room({"server": {"tmpSize": "2Gi"}}) == ("2Gi", "2Gi")
+    asked = {"requests": {"ephemeral-storage": "5Gi"}}
+    assert room({"server": {"resources": asked}}) == ("1Gi", "5Gi")
 
 
 def test_service_monitor_scrapes_each_replica_once() -> None:

@@ -70,6 +70,11 @@ labels:
 - all_proxy
 {{- end }}
 
+{{/* A value as text. Helm reads numbers as floating point, which would print 1048576 as 1.048576e+06. */}}
+{{- define "noetl-server.text" -}}
+{{ if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ toString . }}{{ end }}
+{{- end }}
+
 {{/* All variables given by values, as YAML; what the operator sets wins over what the chart derives. */}}
 {{- define "noetl-server.environment" -}}
 {{- $given := .Values.config.server }}
@@ -96,10 +101,10 @@ labels:
 {{- end }}
 {{- $result := dict }}
 {{- range $name, $value := $derived }}
-{{- if $value }}{{ $_ := set $result $name ($value | toString) }}{{ end }}
+{{- if $value }}{{ $_ := set $result $name (include "noetl-server.text" $value) }}{{ end }}
 {{- end }}
 {{- range $name, $value := $given }}
-{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) }}{{ $_ := set $result $name ($value | toString) }}{{ end }}
+{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) }}{{ $_ := set $result $name (include "noetl-server.text" $value) }}{{ end }}
 {{- end }}
 {{- toYaml $result }}
 {{- end }}
