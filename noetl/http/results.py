@@ -45,7 +45,7 @@ LARGE_BYTES: Final = 1 << 20
 """Bodies and stored values beyond this size wait for their turn and are handled in pieces."""
 GROWTH: Final = 4
 """A stored value may be so many times larger than the largest upload: numbers lose their exponents on the way."""
-SPOOLS: Final = 16
+SPOOLS: Final = 4
 """Values that are sent at a time are in files of so many times the largest upload together."""
 SPOOL_BYTES: Final = 256 << 10
 STORED_DEPTH: Final = 200
