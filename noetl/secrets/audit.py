@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, overload
 
 import msgspec
 
-from noetl.errors import InternalError, NoetlError
+from noetl.errors import DatabaseError, InternalError, NoetlError
+from noetl.store.database import RefusedStatementError
 from noetl.store.secret_audit import AuditRow
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ QUEUE_ROWS: Final = 10_000
 BATCH_ROWS: Final = 500
 RETRY_SECONDS: Final = 1.0
 ATTEMPTS: Final = 5
+_CONTENT: Final = ("22", "23", "54")
+"""Classes of SQLSTATE in which PostgreSQL refuses what a statement brings: another attempt brings the same."""
 
 GET_CREDENTIAL: Final = "get_credential"
 GET_SEALED: Final = "get_sealed"
@@ -84,6 +87,7 @@ class SecretAudit:
         self._queue_rows = queue_rows
         self._waiting: deque[AuditRow] = deque()
         self._filled = asyncio.Event()
+        self._singly = 0  # rows in front that must not share a statement, because they were refused together
 
     async def record(
         self,
@@ -107,13 +111,13 @@ class SecretAudit:
             credential=_storable(access.credential),
             operation=access.operation,
             outcome=outcome,
-            worker_id=None if access.worker_id is None else _storable(access.worker_id),
+            worker_id=_storable(access.worker_id),
             execution_id=access.execution_id,
             parent_execution_id=access.parent_execution_id,
             server_region=self._region,
-            broker_region=broker_region,
-            kek_version=kek_version,
-            notes=_notes(access.client, notes),
+            broker_region=_storable(broker_region),
+            kek_version=_storable(kek_version),
+            notes=_storable(_notes(access.client, notes)),
         )
         if self._required:
             await self._record_now(row)
@@ -124,7 +128,7 @@ class SecretAudit:
             self._filled.set()
 
     async def run(self) -> None:
-        """Write what waits until cancelled; a batch that the table refuses several times is lost and counted."""
+        """Write what waits until cancelled; a batch that cannot be written several times is lost and counted."""
         while True:
             await self._filled.wait()
             await self._write_batch(ATTEMPTS)
@@ -149,12 +153,18 @@ class SecretAudit:
         self._tell([row], "written")
 
     async def _write_batch(self, attempts: int) -> None:
-        batch = [self._waiting[position] for position in range(min(len(self._waiting), BATCH_ROWS))]
+        """Write the first rows; those that the table refuses for what is in one of them stay, to be written singly."""
+        limit = 1 if self._singly else BATCH_ROWS
+        batch = [self._waiting[position] for position in range(min(len(self._waiting), limit))]
         for attempt in range(1, attempts + 1):
             try:
                 await self._sink.insert(batch)
             except NoetlError as error:
-                if attempt < attempts:
+                refused = _is_refusal(error)
+                if refused and len(batch) > 1:
+                    self._singly = len(batch)
+                    return
+                if not refused and attempt < attempts:
                     await asyncio.sleep(RETRY_SECONDS * attempt)
                     continue
                 self._tell(batch, "dropped_async")
@@ -165,6 +175,7 @@ class SecretAudit:
         # Only now: a cancellation above leaves the rows to `flush`, and their ids make writing them twice harmless.
         for _ in batch:
             self._waiting.popleft()
+        self._singly = max(0, self._singly - len(batch))
         if not self._waiting:
             self._filled.clear()
 
@@ -180,6 +191,19 @@ def _notes(client: str | None, notes: str | None) -> str | None:
     return "; ".join(part for part in parts if part) or None
 
 
-def _storable(text: str) -> str:
-    """A name that a client chose, as a text column takes it."""
+def _is_refusal(error: NoetlError) -> bool:
+    """Whether the rows themselves are the cause."""
+    if isinstance(error, RefusedStatementError):
+        return error.sqlstate.startswith(_CONTENT)
+    return isinstance(error, DatabaseError)  # of the driver, which cannot encode a value
+
+
+@overload
+def _storable(text: str) -> str: ...
+@overload
+def _storable(text: str | None) -> str | None: ...
+def _storable(text: str | None) -> str | None:
+    """What a client chose, as a text column takes it."""
+    if text is None:
+        return None
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -11,6 +11,7 @@ import pytest
 from noetl.errors import DatabaseUnavailableError, InternalError
 from noetl.secrets import audit as audit_module
 from noetl.secrets.audit import SecretAccess, SecretAudit
+from noetl.store.database import RefusedStatementError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,8 @@ class Sink:
         if self.failures:
             self.failures -= 1
             raise DatabaseUnavailableError("down")
+        if any(row.outcome == "refused" for row in rows):
+            raise RefusedStatementError("Database error", detail="", sqlstate="22021")
         self.rows.extend(rows)
         self.wrote.set()
 
@@ -112,6 +115,36 @@ async def test_a_database_that_stays_away_costs_the_rows_and_not_the_writer(monk
     runner.cancel()
     assert [row.outcome for row in sink.rows] == ["kept"]
     assert counts[0] == ("get_credential", "lost", "dropped_async")
+
+
+async def test_a_row_that_the_table_refuses_costs_only_itself_and_no_time() -> None:
+    sink, counts = Sink(), Counts()
+    audit = make(sink, counts)
+    for outcome in ("1", "refused", "2"):
+        await audit.record(ACCESS, outcome)
+    runner = asyncio.create_task(audit.run())
+    async with asyncio.timeout(audit_module.RETRY_SECONDS / 2):
+        while len(counts) < 3:
+            counts.told.clear()
+            await counts.told.wait()
+    await audit.record(ACCESS, "3")
+    await audit.record(ACCESS, "4")
+    runner.cancel()
+    await audit.flush(5)
+    assert [row.outcome for row in sink.rows] == ["1", "2", "3", "4"]
+    assert counts[1] == ("get_credential", "refused", "dropped_async")
+    assert sink.calls == 5, "three alone after one together; then together again"
+
+
+async def test_every_text_is_one_that_a_column_takes() -> None:
+    sink = Sink()
+    audit = make(sink)
+    access = SecretAccess(credential="a\0", operation="get_credential", client="b\0", worker_id="c\0")
+    await audit.record(access, "ok", broker_region="d\0", kek_version="e\ud800", notes="f\0")
+    await audit.flush(5)
+    (row,) = sink.rows
+    assert (row.credential, row.worker_id, row.broker_region) == ("a\ufffd", "c\ufffd", "d\ufffd")
+    assert (row.kek_version, row.notes) == ("e?", "f\ufffd; client b\ufffd")
 
 
 async def test_a_row_being_written_when_the_process_ends_is_written_by_the_flush() -> None:
