@@ -187,9 +187,7 @@ class Server:
             server_region=identity.server_region,
             enabled=settings.secrets.audit_enabled,
             required=settings.secrets.audit_required,
-            count=lambda operation, outcome, status: self.metrics.secret_audit_writes.labels(
-                operation, outcome, status
-            ).inc(),
+            count=self.metrics.count_audit,
         )
         outgoing = HttpClient(settings.secrets.proxies)
         self._wallet = make_wallet(settings.security, outgoing, settings.secrets.gcp.metadata_token_url)

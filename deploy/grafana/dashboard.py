@@ -220,7 +220,14 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 quantiles("noetl_secret_broker_call_duration_seconds", by="broker_region", of=P95),
                 "s",
             ),
-            Panel("Audit records", (rate("noetl_secret_audit_writes_total", "operation, outcome, status"),), "ops"),
+            Panel(
+                "Audit records",
+                (
+                    rate("noetl_secret_audit_writes_total", "operation, outcome, status"),
+                    ("sum(rate(noetl_secret_audit_lost_total*[$__rate_interval]))", "lost"),
+                ),
+                "ops",
+            ),
             Panel(
                 "Rows seen by key rotation (1 h)",
                 (("sum by (table, status) (increase(noetl_wallet_rotate_total*[1h]))", "{{table}} {{status}}"),),

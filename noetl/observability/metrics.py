@@ -161,6 +161,15 @@ class Metrics:
         self.result_resolves.labels(outcome).inc()
         self.result_resolve_seconds.labels(outcome).observe(seconds)
 
+    def count_audit(self, operation: str, outcome: str, status: str, /) -> None:
+        """An audit record: ``status`` is ``written``, or how it was lost.
+
+        Series with labels begin with their first record, so that no increase shows that one; hence the second counter.
+        """
+        self.secret_audit_writes.labels(operation, outcome, status).inc()
+        if status != "written":
+            self.secret_audit_lost.inc()
+
     def observe_batch(self, size: int) -> None:
         """Count one committed batch of a lane."""
         self._batch_size.observe(size)
@@ -398,6 +407,9 @@ class Metrics:
         self.secret_audit_writes = self._counter(
             "noetl_secret_audit_writes_total", "Audit records.", "operation", "outcome", "status"
         )
+        self.secret_audit_lost = self._counter(
+            "noetl_secret_audit_lost_total", "Audit records that were not written."
+        ).labels()
         self.secret_refreshes = self._counter(
             "noetl_secret_refresh_total",
             "Background renewals.",

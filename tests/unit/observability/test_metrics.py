@@ -89,6 +89,15 @@ def full_metrics() -> Metrics:
     return metrics
 
 
+def test_a_lost_audit_record_shows_in_a_series_that_was_there_before() -> None:
+    metrics = Metrics("1")
+    assert "noetl_secret_audit_lost_total 0" in metrics.render().decode()
+    metrics.count_audit("get_credential", "ok", "written")
+    assert metrics.secret_audit_lost.current() == 0
+    metrics.count_audit("get_credential", "ok", "dropped_async")
+    assert metrics.secret_audit_lost.current() == 1
+
+
 def lines(metrics: Metrics) -> list[str]:
     return metrics.render().decode().splitlines()
 
