@@ -97,7 +97,7 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = setting("NOETL_TLS_KEY", values.text, None, "/etc/noetl/tls.key", "PEM key of the certificate.")
     client_ca: str | None = setting(
         "NOETL_TLS_CLIENT_CA", values.text, None, "/etc/noetl/ca.crt",
-        "PEM bundle; clients must show a certificate signed by it. Without effect unless HTTPS is on.",
+        "PEM bundle; clients must show a certificate signed by it for all but probes. Only with HTTPS.",
     )  # fmt: skip
 
 

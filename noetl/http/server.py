@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING, Final, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from noetl.http.tls import has_certificate, only_probes
+
 if TYPE_CHECKING:
     import asyncio
-    import ssl
     from collections.abc import Callable
     from typing import Any
 
@@ -61,11 +63,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """
 
     head_timeout_seconds = 30.0
+    wants_certificate = False
     _receiving = False
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.wants_certificate and not has_certificate(transport):
+            self.app = only_probes(self.app)  # type: ignore[assignment]
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -124,8 +129,11 @@ def server_configuration(
     tls: ssl.SSLContext | None = None,
 ) -> uvicorn.Config:
     """How uvicorn serves ``application``: httptools, no ``server`` header, no access log and no logging of its own."""
-    limits = {"head_timeout_seconds": head_timeout_seconds}
-    protocol = type("ConfiguredHttpProtocol", (BoundedHttpProtocol,), limits)
+    members = {
+        "head_timeout_seconds": head_timeout_seconds,
+        "wants_certificate": tls is not None and tls.verify_mode is ssl.CERT_OPTIONAL,
+    }
+    protocol = type("ConfiguredHttpProtocol", (BoundedHttpProtocol,), members)
     return uvicorn.Config(
         application,
         host=host,

@@ -6,12 +6,26 @@ import asyncio
 import logging
 import ssl
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    Application = Callable[[Any, Any, Callable[[MutableMapping[str, Any]], Awaitable[None]]], Awaitable[None]]
 
 log = logging.getLogger("noetl.http.tls")
 
 LOOK_SECONDS: Final = 10.0
 """Between two looks at the files."""
+PROBES: Final = frozenset({b"/health", b"/healthz", b"/readyz"})
+"""What may be asked without a client certificate, for those who have none: orchestrators."""
+_REFUSAL: Final = b'{"error":"A client certificate is required","status":403}'
+_REFUSAL_HEADERS: Final = [
+    (b"content-type", b"application/json"),
+    (b"content-length", str(len(_REFUSAL)).encode()),
+    (b"access-control-allow-origin", b"*"),
+    (b"connection", b"close"),
+]
 
 
 class ServerTls:
@@ -20,8 +34,9 @@ class ServerTls:
     Args:
         certificate: PEM chain, leaf first.
         key: PEM key of the leaf.
-        client_ca: PEM bundle; with it every client must show a certificate signed by one of its authorities. One that
-            is taken out of the bundle stays trusted until the next start.
+        client_ca: PEM bundle; a client that shows a certificate must have it from one of its authorities, and one that
+            shows none gets nothing but the probes (`BoundedHttpProtocol` sees to that). An authority that is taken out
+            of the bundle stays trusted until the next start.
         look_seconds: between two looks at the files.
 
     Raises:
@@ -63,9 +78,27 @@ class ServerTls:
         context.load_cert_chain(self._certificate, self._key)
         if self._client_ca is not None:
             context.load_verify_locations(self._client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
+            context.verify_mode = ssl.CERT_OPTIONAL
 
     def _versions(self) -> list[tuple[int, int]]:
         """Secrets of Kubernetes are links that are moved to new files: time and file number tell."""
         found = [Path(file).stat() for file in (self._certificate, self._key, self._client_ca) if file is not None]
         return [(status.st_mtime_ns, status.st_ino) for status in found]
+
+
+def has_certificate(transport: asyncio.BaseTransport) -> bool:
+    """Whether the client of a connection has shown a certificate; the handshake has verified it."""
+    connection: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    return connection is not None and bool(connection.getpeercert(binary_form=True))
+
+
+def only_probes(application: Application) -> Application:
+    """The application for a connection without a client certificate: 403 for all but the probes."""
+
+    async def answer(scope: Any, receive: Any, send: Callable[[MutableMapping[str, Any]], Awaitable[None]]) -> None:
+        if scope["type"] == "http" and scope["method"] == "GET" and scope["raw_path"] in PROBES:
+            return await application(scope, receive, send)
+        await send({"type": "http.response.start", "status": 403, "headers": _REFUSAL_HEADERS})
+        await send({"type": "http.response.body", "body": _REFUSAL})
+
+    return answer

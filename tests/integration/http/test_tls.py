@@ -9,15 +9,16 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 
 from noetl.http.application import HttpApplication
 from noetl.http.responses import json_response
-from noetl.http.tls import ServerTls
+from noetl.http.tls import PROBES, ServerTls
 from tests.integration.http.conftest import running
 from tests.unit.secrets.authority import Authority
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
     from blacksheep import Request, Response
@@ -33,7 +34,8 @@ async def serving(tls: ServerTls) -> AsyncIterator[int]:
         return json_response({"ok": True})
 
     application = HttpApplication()
-    application.add_route("GET", "/", answer)
+    for method, path in (("GET", "/"), ("POST", "/healthz"), *(("GET", probe.decode()) for probe in PROBES)):
+        application.add_route(method, path, answer)
     watching = asyncio.create_task(tls.watch())
     try:
         async with running(application, tls=tls.context) as port:
@@ -51,11 +53,11 @@ def trusting(*authorities: Authority, certificate: Path | None = None) -> ssl.SS
     return context
 
 
-async def status(port: int, context: ssl.SSLContext | None) -> int:
+async def status(port: int, context: ssl.SSLContext | None, target: str = "GET /") -> int:
     """Status of one request on a connection of its own."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
     try:
-        writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        writer.write(f"{target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
         line = await reader.readline()
     finally:
         writer.close()
@@ -96,10 +98,48 @@ async def test_client_certificates_are_wanted_and_verified(tmp_path: Path) -> No
     theirs = stranger.issue(tmp_path / "stranger.pem", ["client"])
     async with serving(ServerTls(chain, chain, str(tmp_path / "ca.pem"))) as port:
         assert await status(port, trusting(authority, certificate=ours)) == 200
-        for certificate in (None, theirs):
-            with pytest.raises(OSError):
-                await status(port, trusting(authority, certificate=certificate))
+        assert await status(port, trusting(authority)) == 403
+        with pytest.raises(OSError):
+            await status(port, trusting(authority, certificate=theirs))
         assert await status(port, trusting(authority, certificate=ours)) == 200
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_without_a_client_certificate_only_probes_are_answered(
+    tmp_path: Path, run: Callable[[Coroutine[None, None, dict[str, int]]], dict[str, int]]
+) -> None:
+    authority = Authority()
+    chain = str(authority.issue(tmp_path / "server.pem", ADDRESS))
+    (tmp_path / "ca.pem").write_text(authority.pem)
+    refused = ["/", "//healthz", "/healthz/", "/healthz/..", "/%68ealthz", "/api/x", "http://127.0.0.1/"]
+    targets = [*(f"GET {probe.decode()}" for probe in PROBES), "GET /healthz?x=1", "POST /healthz", "HEAD /healthz"]
+
+    async def ask() -> dict[str, int]:
+        async with serving(ServerTls(chain, chain, str(tmp_path / "ca.pem"))) as port:
+            return {
+                target: await status(port, trusting(authority), target)
+                for target in targets + [f"GET {path}" for path in refused]
+            }
+
+    given = run(ask())
+    assert {target for target, found in given.items() if found == 200} == set(targets[:4])
+    assert {found for target, found in given.items() if target not in targets[:4]} == {403}
+
+
+async def test_a_refused_client_gets_no_second_request(tmp_path: Path) -> None:
+    authority = Authority()
+    chain = str(authority.issue(tmp_path / "server.pem", ADDRESS))
+    (tmp_path / "ca.pem").write_text(authority.pem)
+    async with serving(ServerTls(chain, chain, str(tmp_path / "ca.pem"))) as port, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting(authority))
+        request = b"HTTP/1.1\r\nHost: x\r\n\r\n"
+        writer.write(b"GET /healthz " + request)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        writer.write(b"GET / " + request + b"GET /healthz " + request)
+        answers = await reader.read()
+        assert answers.count(b"HTTP/1.1") == 1
+        assert b'{"error":"A client certificate is required","status":403}' in answers
+        writer.close()
 
 
 async def test_a_new_certificate_is_taken_and_a_broken_one_is_not(

@@ -14,6 +14,7 @@ from helm_python.errors import HelmError
 from noetl.config import load_settings
 from noetl.config.load import GROUPS
 from noetl.config.variable import variables_of
+from noetl.http.tls import PROBES
 
 CHART = Path(__file__).parents[3] / "deploy/helm/noetl-server"
 OLDER_VALUES = Path(__file__).parent / "values_of_an_older_chart.yaml"
@@ -126,11 +127,12 @@ def test_probes_are_those_of_the_deployment_specification() -> None:
     assert [port["containerPort"] for port in probes["ports"]] == [8082]
 
 
-def test_probes_only_open_the_port_where_clients_need_a_certificate() -> None:
-    probes = container(render({"tls": {"enabled": True}}))
-    assert probes["livenessProbe"]["tcpSocket"] == probes["readinessProbe"]["tcpSocket"] == {"port": "http"}
-    https = container(render({"tls": {"enabled": True, "mtls": {"enabled": False}}}))
-    assert https["livenessProbe"]["httpGet"]["scheme"] == "HTTPS"
+@pytest.mark.parametrize("mtls", [True, False])
+def test_probes_ask_over_https_also_where_clients_need_a_certificate(mtls: bool) -> None:
+    probes = container(render({"tls": {"enabled": True, "mtls": {"enabled": mtls}}}))
+    asked = {probes[f"{name}Probe"]["httpGet"]["path"] for name in ("liveness", "readiness", "startup")}
+    assert {path.encode() for path in asked} <= PROBES
+    assert probes["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http", "scheme": "HTTPS"}
 
 
 def test_container_is_not_root_and_cannot_write_its_file_system() -> None:
