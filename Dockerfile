@@ -31,8 +31,7 @@ ENV PATH=/opt/noetl/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 EXPOSE 8082
-# Over TLS the certificate is not checked: it names the service, not the loopback address.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=6 \
-    CMD ["python", "-c", "import os, ssl, urllib.request as r; s = 's' * bool(os.environ.get('NOETL_TLS_CERT')); r.urlopen(f'http{s}://127.0.0.1:' + os.environ['NOETL_PORT'] + '/healthz', timeout=4, context=ssl._create_unverified_context())"]
+    CMD ["python", "-m", "noetl.healthcheck"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["noetl-server"]

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from noetl.config import load_settings
@@ -49,6 +50,21 @@ def test_every_service_that_others_wait_for_has_a_health_check() -> None:
         for other, condition in service.get("depends_on", {}).items():
             assert condition == {"condition": "service_healthy"}
             assert "healthcheck" in found[other]
+
+
+def test_ports_are_open_to_this_machine_only() -> None:
+    for service in services(EXAMPLE).values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_passwords_have_no_default() -> None:
+    for name in ("POSTGRES_PASSWORD", "NATS_PASSWORD", "GRAFANA_PASSWORD"):
+        with pytest.raises(LookupError, match="example"):
+            services({**EXAMPLE, name: ""})
+
+
+def test_server_is_asked_for_readiness_as_its_settings_say() -> None:
+    assert services(EXAMPLE)["server"]["healthcheck"]["test"] == ["CMD", "python", "-m", "noetl.healthcheck", "/readyz"]
 
 
 def test_server_cannot_write_its_root_and_has_time_to_drain() -> None:

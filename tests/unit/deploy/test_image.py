@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 DOCKERFILE = (Path(__file__).parents[3] / "Dockerfile").read_text().replace("\\\n", " ")
@@ -27,11 +27,10 @@ def test_signals_reach_the_server_and_not_a_shell() -> None:
     assert instruction("STOPSIGNAL") == "SIGTERM"
 
 
-def test_health_check_asks_for_liveness_and_is_python() -> None:
+def test_health_check_is_the_module_that_the_server_brings() -> None:
     command = json.loads(instruction("HEALTHCHECK").partition("CMD ")[2])
-    assert command[:2] == ["python", "-c"]
-    assert "/healthz" in command[2]
-    ast.parse(command[2])
+    assert command == ["python", "-m", "noetl.healthcheck"]
+    assert find_spec(command[2]) is not None
 
 
 def test_defaults_are_those_of_the_reference_image() -> None:
