@@ -243,7 +243,12 @@ class SecretSettings(msgspec.Struct, frozen=True, kw_only=True):
     )  # fmt: skip
     broker_registry: dict[str, str] = setting(
         "NOETL_SECRET_BROKER_REGISTRY", values.region_registry, dict[str, str](), '{"eu":"https://noetl.eu.example.com"}',
-        "Servers of other regions that resolve the secrets which must stay there.", default_text="empty",
+        "Servers of other regions that resolve the secrets which must stay there; http:// for this machine only.",
+        default_text="empty",
+    )  # fmt: skip
+    broker_ca_file: str | None = setting(
+        "NOETL_SECRET_BROKER_CA_FILE", values.text, None, "/etc/noetl/regions-ca.crt",
+        "CA bundle of those servers, besides the authorities of the system; read again for every call.",
     )  # fmt: skip
     broker_timeout_seconds: int = setting(
         "NOETL_SECRET_BROKER_TIMEOUT_SECS", values.integer(1, 3600, "seconds"), 10, "10", "Limit of such a call."

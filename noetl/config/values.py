@@ -213,9 +213,26 @@ def encryption_keys(value: str) -> tuple[Secret[bytes], ...]:
 
 
 def region_registry(value: str) -> dict[str, str]:
-    """A JSON object of region -> address of the broker there; empty addresses are dropped (spec 60, section 2.5)."""
+    """A JSON object of region -> address of the broker there; empty addresses are dropped (spec 60, section 2.5).
+
+    Requests carry the token of the internal routes, so plain http is for this machine only.
+    """
     try:
         registry = msgspec.json.decode(value, type=dict[str, str])
     except msgspec.DecodeError as error:
         raise InvalidValueError(f"not a JSON object of region names to addresses: {error}") from None
-    return {region: http_url(address.strip()) for region, address in registry.items() if address.strip()}
+    return {region: _broker(address.strip()) for region, address in registry.items() if address.strip()}
+
+
+def _broker(address: str) -> str:
+    parts = urlsplit(http_url(address))
+    if parts.scheme == "http" and not _is_own_machine(parts.hostname or ""):
+        raise InvalidValueError(f"{shown(address)} would send NOETL_INTERNAL_API_TOKEN in clear: use https://")
+    return address
+
+
+def _is_own_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -74,4 +74,5 @@ class Resolution:
             call,
             secrets.broker_timeout_seconds,
             metrics,
+            secrets.broker_ca_file,
         )

@@ -9,10 +9,12 @@ import msgspec
 import orjson
 
 from noetl.secrets.providers.base import ProviderError
+from noetl.secrets.providers.files import Authorities
 from noetl.secrets.providers.service import cause_of, excerpt, is_success, status_line
 from noetl.secrets.sealed import SealedEnvelope
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
     from noetl.config.secret import Secret
@@ -34,6 +36,7 @@ class RegionBroker:
         token: of the internal routes, which all regions share; None sends none.
         call: makes the request.
         timeout_seconds: its limit.
+        ca_file: PEM bundle of their authorities besides those of the system; None for those only.
         metrics: told about every call.
     """
 
@@ -45,6 +48,7 @@ class RegionBroker:
         call: HttpCall,
         timeout_seconds: float,
         metrics: Metrics,
+        ca_file: str | None = None,
     ) -> None:
         self._servers = servers
         self._server_region = server_region
@@ -52,6 +56,8 @@ class RegionBroker:
         self._call = call
         self._timeout_seconds = timeout_seconds
         self._metrics = metrics
+        self._ca_file = ca_file
+        self._authorities = Authorities()
 
     async def seal(self, access: SecretAccess, region: str, worker_public_key: str) -> SealedEnvelope | None:
         """See `SealingBroker`; raises ProviderError."""
@@ -85,9 +91,15 @@ class RegionBroker:
             hidden = [self._token]
         url = server.rstrip("/") + PATH
         prefix = f"Cross-region broker {server} unreachable"
+        trust = await self._trust(prefix)
         try:
             status, answer = await self._call(
-                "POST", url, headers=headers, body=orjson.dumps(wanted), timeout_seconds=self._timeout_seconds
+                "POST",
+                url,
+                headers=headers,
+                body=orjson.dumps(wanted),
+                timeout_seconds=self._timeout_seconds,
+                trust=trust,
             )
         except (OSError, TimeoutError) as error:
             raise ProviderError(f"{prefix}: {cause_of(error)}") from None
@@ -98,3 +110,13 @@ class RegionBroker:
             return _DECODER.decode(answer)
         except (msgspec.DecodeError, UnicodeError) as error:
             raise ProviderError(f"{prefix}: decode broker response: {error}") from None
+
+    async def _trust(self, prefix: str) -> ssl.SSLContext | None:
+        if self._ca_file is None:
+            return None
+        try:
+            return await self._authorities.trust(self._ca_file)
+        except OSError as error:
+            raise ProviderError(f"{prefix}: CA bundle '{self._ca_file}': {cause_of(error)}") from None
+        except ValueError as error:
+            raise ProviderError(f"{prefix}: CA bundle '{self._ca_file}' not valid PEM: {error}") from None

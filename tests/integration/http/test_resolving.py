@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tests.integration.http.inprocess import InProcessClient
 from tests.integration.http.secret_application import local_wallet, secret_application
+from tests.unit.secrets.authority import Authority
 from tests.unit.secrets.cloud import running_cloud
 
 if TYPE_CHECKING:
@@ -112,12 +113,14 @@ class Site:
 @pytest.fixture
 async def site(migrated_database_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     async with running_cloud(tmp_path) as cloud:
+        (tmp_path / "regions.pem").write_text(cloud.authority.pem)
         environment = {
             "ALL_PROXY": cloud.proxy_url,
             "VAULT_ADDR": "http://vault.test",
             "VAULT_TOKEN": "vt",
             "NOETL_SERVER_REGION": getattr(request, "param", "us-east-1"),
-            "NOETL_SECRET_BROKER_REGISTRY": '{"eu-central-1": "http://broker.test/"}',
+            "NOETL_SECRET_BROKER_REGISTRY": '{"eu-central-1": "https://broker.test/"}',
+            "NOETL_SECRET_BROKER_CA_FILE": str(tmp_path / "regions.pem"),
             "NOETL_SECRET_BROKER_TIMEOUT_SECS": "5",
             "NOETL_INTERNAL_API_TOKEN": "between-regions",
             "NOETL_GCP_IAM_CREDENTIALS_ENDPOINT": "http://iam.test/v1",
@@ -514,7 +517,7 @@ async def test_a_defect_in_a_provider_is_audited(site: Site, monkeypatch: pytest
     assert await site.secrets.audited() == [("app", "get_credential", "provider_fetch_error")]
 
 
-BROKER = "POST http://broker.test/api/internal/cross-region/resolve"
+BROKER = "POST https://broker.test/api/internal/cross-region/resolve"
 ENVELOPE = {"alg": "x25519-hkdf-sha256-chacha20-poly1305", "v": 1, "eph_pub": "AA==", "ciphertext": "AA=="}
 
 
@@ -564,8 +567,23 @@ async def test_a_broker_that_fails_is_told(site: Site, answer: object, cause: st
     site.cloud.answers[BROKER] = answer
     reply, _, _ = await sealed(site, {**RESIDENCY, "residency": "strict"})
     assert reply.status == 502
-    assert reply.json["error"].startswith(f"Cross-region broker http://broker.test/ unreachable: {cause}")
+    assert reply.json["error"].startswith(f"Cross-region broker https://broker.test/ unreachable: {cause}")
     assert site.secrets.metrics.secret_broker_calls.labels("eu-central-1", "unreachable").current() == 1
+
+
+@pytest.mark.parametrize(
+    ("bundle", "cause"),
+    [(None, "No such file or directory"), ("no PEM", "not valid PEM"), (Authority().pem, "certificate not trusted")],
+)
+async def test_a_server_of_another_region_must_be_one_that_is_trusted(
+    site: Site, tmp_path: Path, bundle: str | None, cause: str
+) -> None:
+    file = tmp_path / "regions.pem"
+    file.unlink() if bundle is None else file.write_text(bundle)
+    reply, _, _ = await sealed(site, {**RESIDENCY, "residency": "strict"})
+    assert reply.status == 502
+    assert cause in reply.json["error"]
+    assert site.cloud.asked == []
 
 
 @pytest.mark.parametrize("metric", ["noetl_secret_resolve_total", "noetl_secret_provider_build_total"])

@@ -249,9 +249,21 @@ def test_kubernetes_api_address() -> None:
 
 
 def test_broker_registry_drops_empty_addresses() -> None:
-    registry = load_settings({"NOETL_SECRET_BROKER_REGISTRY": '{"eu":"http://e","us":" "}'}).secrets.broker_registry
-    assert registry == {"eu": "http://e"}
+    registry = load_settings({"NOETL_SECRET_BROKER_REGISTRY": '{"eu":"https://e","us":" "}'}).secrets.broker_registry
+    assert registry == {"eu": "https://e"}
     assert "NOETL_SECRET_BROKER_REGISTRY" in refused({"NOETL_SECRET_BROKER_REGISTRY": "[1]"})
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8082", "http://[::1]/", "http://localhost", "https://noetl.eu"])
+def test_a_broker_that_gets_the_token_unseen_is_accepted(address: str) -> None:
+    registry = {"NOETL_SECRET_BROKER_REGISTRY": f'{{"eu":"{address}"}}'}
+    assert load_settings(registry).secrets.broker_registry == {"eu": address}
+
+
+@pytest.mark.parametrize("address", ["http://noetl.eu", "http://10.0.0.1:8082", "http://localhost.noetl.eu"])
+def test_a_broker_that_gets_the_token_in_clear_is_refused(address: str) -> None:
+    message = refused({"NOETL_SECRET_BROKER_REGISTRY": f'{{"eu":"{address}"}}'})
+    assert f'"{address}" would send NOETL_INTERNAL_API_TOKEN in clear: use https://' in message
 
 
 def test_manifest_of_the_reference_is_accepted() -> None:

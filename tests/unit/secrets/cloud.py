@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAMES = [
+    "broker.test",
     "127.0.0.1", "localhost", "*.googleapis.com", "kubernetes.default.svc", "vault.test",
     "*.eu-west-1.amazonaws.com", "*.us-east-1.amazonaws.com", "*.ap-south-1.amazonaws.com",
     "*.vault.azure.net", "login.microsoftonline.com",
