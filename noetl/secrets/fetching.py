@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 KEPT_SECONDS: Final = 30.0
 """How long an answer serves further executions: long enough for a burst of them, short enough that plaintext does not
 stay and that a changed secret is soon seen."""
+PURGE_SECONDS: Final = 5.0
+"""Between two looks for answers that have ended, whose plaintext then goes."""
 KEPT_SECRETS: Final = 1000
 KEPT_LENGTH: Final = 16_384
 """Characters of the longest secret that is kept: with their number it bounds the memory."""
@@ -52,6 +55,7 @@ class SecretFetcher:
         self._now = now
         self._flight: SingleFlight[SecretName, SecretValue] = SingleFlight()
         self._kept: OrderedDict[SecretName, tuple[SecretValue, datetime]] = OrderedDict()
+        self._purge: asyncio.TimerHandle | None = None
 
     async def fetch(self, name: SecretName, *, fresh: bool = False) -> SecretValue:
         """The secret; ``fresh`` asks the provider in any case. Raises what `SecretProvider.fetch` raises."""
@@ -73,9 +77,19 @@ class SecretFetcher:
         if value.expires_at is not None:
             until = min(until, value.expires_at - self._margin)
         self._kept.pop(name, None)
-        # All are kept for about the same time, so the oldest ones in front are the first to end.
-        while self._kept and (len(self._kept) >= KEPT_SECRETS or next(iter(self._kept.values()))[1] <= now):
-            self._kept.popitem(last=False)
         length = len(value.text.reveal())
         if until > now and length <= KEPT_LENGTH:
+            if len(self._kept) >= KEPT_SECRETS:
+                self._kept.popitem(last=False)
             self._kept[name] = (value, until)
+            if self._purge is None:
+                self._purge = asyncio.get_running_loop().call_later(PURGE_SECONDS, self._forget_ended)
+
+    def _forget_ended(self) -> None:
+        """Drop what has ended, also when nobody asks any more; again and again while something is kept."""
+        now = self._now()
+        for name in [name for name, (_, until) in self._kept.items() if until <= now]:
+            del self._kept[name]
+        self._purge = None
+        if self._kept:
+            self._purge = asyncio.get_running_loop().call_later(PURGE_SECONDS, self._forget_ended)

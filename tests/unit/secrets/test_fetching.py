@@ -10,6 +10,7 @@ import pytest
 
 from noetl.config.secret import Secret
 from noetl.errors import InternalError
+from noetl.secrets import fetching
 from noetl.secrets.fetching import KEPT_LENGTH, KEPT_SECONDS, KEPT_SECRETS, SecretFetcher, SecretName
 from noetl.secrets.providers.base import SecretValue
 from noetl.secrets.providers.tokens import TokenCache
@@ -112,6 +113,21 @@ async def test_the_number_of_kept_answers_is_bounded() -> None:
     assert len(providers.asked) == asked
     await providers.text(SecretName("vault", "", "kv/0"))
     assert len(providers.asked) == asked + 1
+
+
+async def test_plaintext_goes_when_its_time_is_over_although_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "PURGE_SECONDS", 0.0)
+    providers = Providers()
+    await providers.text()
+    providers.now += timedelta(seconds=1)
+    await providers.text(SecretName("vault", "", "kv/later"))
+    assert len(vars(providers.fetcher)["_kept"]) == 2
+    for seconds, kept in ((KEPT_SECONDS - 1, 1), (1, 0)):
+        providers.now += timedelta(seconds=seconds)
+        async with asyncio.timeout(5):
+            while len(vars(providers.fetcher)["_kept"]) > kept:
+                await asyncio.sleep(0)
+    assert vars(providers.fetcher)["_purge"] is None
 
 
 async def test_a_very_long_secret_is_not_kept() -> None:
