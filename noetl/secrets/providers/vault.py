@@ -53,9 +53,8 @@ class VaultSecrets:
         """See `SecretProvider`; the region does not matter."""
         mount, path, key = self._parts(reference)
         refusal = _refusal(reference)
-        segments = "/".join(path_segment(part, refusal) for part in path.split("/"))
         address = self._settings.address.rstrip("/")
-        url = f"{address}/v1/{path_segment(mount, refusal)}/data/{segments}"
+        url = f"{address}/v1/{_segments(mount, refusal)}/data/{_segments(path, refusal)}"
         token = await self._token()
         headers = {"X-Vault-Token": token.reveal()}
         if self._settings.namespace:
@@ -72,7 +71,7 @@ class VaultSecrets:
         location, mark, key = reference.partition("#")
         mount, slash, path = location.partition("/")
         if not slash:
-            mount, path = self._settings.kv_mount, location
+            mount, path = self._settings.kv_mount.strip("/"), location
         if not mount or not path or (mark and not key):
             raise InternalError(_refusal(reference))
         return mount, path, key if mark else None
@@ -99,6 +98,11 @@ class VaultSecrets:
             raise InternalError(f"vault: CA bundle '{path}' not valid PEM: {error}") from None
         except OSError as error:
             raise InternalError(f"vault: reading CA bundle '{path}': {error.strerror}") from None
+
+
+def _segments(path: str, refusal: str) -> str:
+    """A path of names; mounts of the settings may have several, as ``team/kv``."""
+    return "/".join(path_segment(part, refusal) for part in path.split("/"))
 
 
 def _refusal(reference: str) -> str:

@@ -53,6 +53,13 @@ async def test_namespace_and_default_mount_are_settings(cloud: Cloud, call: Http
     assert cloud.asked[0].headers["x-vault-namespace"] == "team"
 
 
+async def test_the_default_mount_may_have_several_segments(cloud: Cloud, call: HttpClient) -> None:
+    cloud.answers["GET https://vault.test/v1/team/k%20v/data/db"] = read({"k": "v"})
+    assert (await provider(call, kv_mount="/team/k v/").fetch("db", "")).text.reveal() == "v"
+    with pytest.raises(InternalError, match="invalid reference"):
+        await provider(call, kv_mount="team/../sys").fetch("db", "")
+
+
 async def test_a_token_file_is_read_for_every_fetch(cloud: Cloud, call: HttpClient, tmp_path: Path) -> None:
     cloud.answers[DUFFEL] = read({"token": "v"})
     file = tmp_path / "vault-token"
