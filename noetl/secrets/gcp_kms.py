@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
 from noetl.errors import EncryptionError
 from noetl.secrets.envelope import WrappedKey, new_data_key
+from noetl.secrets.key_managers import KeyServiceError
+from noetl.secrets.providers.gcp_metadata import workload_token
+from noetl.secrets.providers.service import Service, excerpt, is_success
 from noetl.secrets.strict_base64 import Base64Error, decode_base64, encode_base64
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from noetl.secrets.web import HttpCall
 
@@ -27,11 +31,8 @@ PRIMARY: Final = "primary"
 _KEY_NAME: Final = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:/-]|(?:^|/)\.{1,2}(?:/|$)", re.ASCII)
 _SHOWN: Final = 200
-
-
-class _Token(msgspec.Struct):
-    access_token: str
-    expires_in: int
+_FAILURES: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS})
+"""Refusals below 500 that say nothing about the key or the record."""
 
 
 class _Encrypted(msgspec.Struct):
@@ -57,11 +58,16 @@ class GcpKeyManager:
         ``clock`` gives seconds and ends the life of access tokens.
         """
         self._key_name = key_name
-        self._call = call
-        self._metadata_token_url = metadata_token_url
-        self._clock = clock
-        self._token = ""
-        self._token_until: float | None = None
+        self._service = Service(call, KeyServiceError, TIMEOUT_SECONDS)
+        what = "kms metadata token"
+        self._token = workload_token(
+            self._service,
+            metadata_token_url,
+            f"{what} request",
+            f"{what} decode",
+            lambda status, _answer: KeyServiceError(f"{what}: HTTP {status}"),
+            clock,
+        )
 
     async def wrap(self, data_key: bytes) -> WrappedKey:
         """Encrypt under the key's primary version."""
@@ -92,37 +98,17 @@ class GcpKeyManager:
         return lambda wrapped: (wrapped.provider, wrapped.key_id, wrapped.key_version) == labels
 
     async def _ask(self, verb: str, key_name: str, body: dict[str, str], decoder: msgspec.json.Decoder[T]) -> T:
-        headers = {"authorization": f"Bearer {await self._access_token()}", "content-type": "application/json"}
+        token = await self._token.get()
+        headers = {"authorization": f"Bearer {token.reveal()}", "content-type": "application/json"}
         url = f"{ENDPOINT}/{key_name}:{verb}"
-        status, answer = await self._send(f"kms {verb} request", "POST", url, headers, msgspec.json.encode(body))
-        if not 200 <= status < 300:
+        status, answer = await self._service.send(
+            f"kms {verb} request", "POST", url, headers, msgspec.json.encode(body)
+        )
+        if not is_success(status):
+            if status == HTTPStatus.UNAUTHORIZED:
+                self._token.forget()
+            failed = status in _FAILURES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
             # An error of the service quotes the request's names, not its key material.
-            raise EncryptionError(f"kms {verb}: HTTP {status} {answer.decode(errors='replace')[:_SHOWN]}")
-        return _decode(f"kms {verb} decode", answer, decoder)
-
-    async def _access_token(self) -> str:
-        if self._token_until is None or self._clock() >= self._token_until:
-            headers = {"Metadata-Flavor": "Google"}
-            what = "kms metadata token"
-            status, answer = await self._send(f"{what} request", "GET", self._metadata_token_url, headers, None)
-            if not 200 <= status < 300:
-                raise EncryptionError(f"{what}: HTTP {status}")
-            token: _Token = _decode(f"{what} decode", answer, msgspec.json.Decoder(_Token))
-            self._token = token.access_token
-            self._token_until = self._clock() + max(1, token.expires_in - 60)
-        return self._token
-
-    async def _send(
-        self, what: str, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> tuple[int, bytes]:
-        try:
-            return await self._call(method, url, headers=headers, body=body, timeout_seconds=TIMEOUT_SECONDS)
-        except (OSError, TimeoutError) as error:
-            raise EncryptionError(f"{what}: {error or type(error).__name__}") from error
-
-
-def _decode(what: str, answer: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
-    try:
-        return decoder.decode(answer)
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise EncryptionError(f"{what}: {error}") from None
+            message = f"kms {verb}: HTTP {status} {excerpt(answer, _SHOWN, [token])}"
+            raise KeyServiceError(message) if failed else EncryptionError(message)
+        return self._service.decode(f"kms {verb} decode", answer, decoder)

@@ -18,6 +18,10 @@ LOCAL_KEY_ID: Final = "env:NOETL_ENCRYPTION_KEY"
 LOCAL_KEY_VERSION: Final = "v1"
 
 
+class KeyServiceError(EncryptionError):
+    """A key management service cannot say now whether a key opens; nothing is known of key and record (500)."""
+
+
 class KeyManager(Protocol):
     """Wraps data keys. Every method raises EncryptionError."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -28,7 +29,12 @@ _DECODER: Final = msgspec.json.Decoder(_Token)
 
 
 def workload_token(
-    service: Service, url: str, request: str, decoding: str, refusal: Callable[[int, bytes], NoetlError]
+    service: Service,
+    url: str,
+    request: str,
+    decoding: str,
+    refusal: Callable[[int, bytes], NoetlError],
+    clock: Callable[[], float] = monotonic,
 ) -> TokenCache:
     """The token from the metadata server at ``url``; ``request``, ``decoding``, ``refusal`` word the failures."""
 
@@ -39,4 +45,4 @@ def workload_token(
         token = service.decode(decoding, answer, _DECODER)
         return Secret(token.access_token), max(1, token.expires_in - 60)
 
-    return TokenCache(fetch)
+    return TokenCache(fetch, clock)

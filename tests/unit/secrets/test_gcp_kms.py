@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,12 +13,9 @@ from noetl.config.settings import SecuritySettings
 from noetl.errors import EncryptionError
 from noetl.secrets.envelope import WrappedKey, new_data_key
 from noetl.secrets.gcp_kms import GcpKeyManager
-from noetl.secrets.key_managers import LocalKeyManager
+from noetl.secrets.key_managers import KeyServiceError, LocalKeyManager
 from noetl.secrets.wallet import Wallet, make_wallet
 from tests.unit.secrets.kms_service import ENDPOINT, KEY_NAME, KmsService
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 TOKEN_URL = "http://metadata/token"
 
@@ -113,14 +110,40 @@ async def test_a_data_key_of_another_length_is_refused(service: KmsService, mana
         await Wallet(manager).open(stored)
 
 
-async def test_a_service_that_is_not_there_is_told() -> None:
-    async def call(
-        method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout_seconds: float
-    ) -> tuple[int, bytes]:
-        raise ConnectionRefusedError("refused")
+@pytest.mark.parametrize(
+    ("failure", "cause"),
+    [(ConnectionRefusedError("refused"), "refused"), (TimeoutError(), "timed out"), (BrokenPipeError(), "BrokenPipe")],
+)
+async def test_a_service_that_is_not_there_is_told(failure: OSError, cause: str) -> None:
+    async def call(*_arguments: object, **_options: object) -> tuple[int, bytes]:
+        raise failure
 
-    with pytest.raises(EncryptionError, match="kms metadata token request: refused"):
+    with pytest.raises(KeyServiceError, match=f"kms metadata token request: {cause}"):
         await GcpKeyManager(KEY_NAME, call, TOKEN_URL).wrap(new_data_key())
+
+
+async def test_callers_at_the_same_time_share_an_access_token(service: KmsService, manager: GcpKeyManager) -> None:
+    await asyncio.gather(*(manager.wrap(new_data_key()) for _ in range(5)))
+    assert [url for _, url, _, _ in service.requests].count(TOKEN_URL) == 1
+
+
+async def test_an_access_token_that_is_refused_is_not_used_again(service: KmsService, manager: GcpKeyManager) -> None:
+    service.status = 401
+    with pytest.raises(KeyServiceError, match="HTTP 401"):
+        await manager.wrap(new_data_key())
+    service.status = 200
+    await manager.wrap(new_data_key())
+    assert [url for _, url, _, _ in service.requests].count(TOKEN_URL) == 2
+
+
+@pytest.mark.parametrize(("status", "is_failure"), [(400, False), (403, False), (404, False), (429, True), (503, True)])
+async def test_a_refusal_of_the_key_is_no_failure_of_the_service(
+    service: KmsService, manager: GcpKeyManager, status: int, is_failure: bool
+) -> None:
+    service.status = status
+    with pytest.raises(EncryptionError) as caught:
+        await manager.wrap(new_data_key())
+    assert isinstance(caught.value, KeyServiceError) is is_failure
 
 
 async def test_rows_of_the_local_key_open_only_where_that_key_is_known(manager: GcpKeyManager) -> None:
