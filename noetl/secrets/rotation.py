@@ -10,6 +10,7 @@ import msgspec
 
 from noetl.errors import EncryptionError, NoetlError
 from noetl.secrets.envelope import RecordSyntaxError, parse_record
+from noetl.secrets.key_managers import KeyServiceError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -121,6 +122,10 @@ class Rotation:
         """By which key the rows of each table really are wrapped: each data key is unwrapped, nothing is changed.
 
         A row that a key management service wrapped with its current key is not unwrapped; others cost one call each.
+
+        Raises:
+            EncryptionError: the key management service does not answer, so that nothing is known of the rest.
+            DatabaseUnavailableError, DatabaseError: a table cannot be read.
         """
         is_current = await self._wallet.current_key_test()
         states: dict[str, KeyStates] = {}
@@ -138,6 +143,8 @@ class Rotation:
                 return
             await self._wallet.unwrap(record.dek)
             state.former += 1
+        except KeyServiceError:
+            raise
         except EncryptionError:
             state.unreadable += 1
 

@@ -12,7 +12,7 @@ from noetl.config.secret import Secret
 from noetl.errors import EncryptionError
 from noetl.secrets.gcp_kms import GcpKeyManager
 from noetl.secrets.key_managers import LocalKeyManager
-from noetl.secrets.rotation import Rotation, key_versions
+from noetl.secrets.rotation import KeyStates, Rotation, key_versions
 from noetl.secrets.wallet import Wallet
 from noetl.store.credentials import CredentialStore
 from noetl.store.keychain import KeychainStore
@@ -256,3 +256,23 @@ async def test_a_key_service_that_is_down_changes_nothing(client: RawClient, sec
     with pytest.raises(EncryptionError, match="kms encrypt: HTTP 503"):
         await Rotation(wallet, {"credential": CredentialStore(secrets.database)}).run(100)
     assert await records(secrets) == before
+
+
+async def test_states_are_not_told_while_the_key_service_is_down(client: RawClient, secrets: Secrets) -> None:
+    service = KmsService()
+    wallet = Wallet(GcpKeyManager(KEY_NAME, service, "http://metadata/token"), [LocalKeyManager(Secret(KEY))])
+    await add(secrets, "n", await wallet.seal("a"))
+    service.version = 2
+    rotation = Rotation(wallet, {"credential": CredentialStore(secrets.database)})
+    assert (await rotation.states())["credential"] == KeyStates(former=1)
+
+    class GoesDown(KmsService):
+        async def __call__(self, method: str, url: str, **options: Any) -> tuple[int, bytes]:
+            self.status = 503 if url.endswith(":decrypt") else 200
+            return await super().__call__(method, url, **options)
+
+    down = GoesDown()
+    down.version = 2
+    wallet = Wallet(GcpKeyManager(KEY_NAME, down, "http://metadata/token"))
+    with pytest.raises(EncryptionError, match="kms decrypt: HTTP 503"):
+        await Rotation(wallet, {"credential": CredentialStore(secrets.database)}).states()
