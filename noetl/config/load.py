@@ -177,6 +177,7 @@ def _combine(reading: _Reading) -> Settings:
             Notice("WARNING", "NOETL_KEEP_ALIVE_SECONDS is not above the 90 s that workers keep connections")
         )
     values[LoggingSettings] |= {"debug": http.debug, "server_name": identity.server_name}
+    rules.limit_refresh_window(values[SecretSettings], notices)
     values[SecretSettings] |= {
         "gcp": reading.build(GcpSettings),
         "kubernetes": reading.build(KubernetesSettings),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from noetl.config.sources import Sources
 
 WORKER_KEEP_ALIVE_SECONDS: Final = 90
+LONGEST_REFRESH_WINDOW_SECONDS: Final = 300
 LOCAL_MACHINE_NAME: Final = "noetl-server-local"
 
 Fields = dict[str, Any]
@@ -117,6 +118,15 @@ def complete_pool(database: Fields, notices: list[Notice]) -> None:
                 "WARNING", f"POSTGRES_MIN_CONNECTIONS {minimum} is above POSTGRES_MAX_CONNECTIONS {maximum}, which wins"
             )
         )
+
+
+def limit_refresh_window(secrets: Fields, notices: list[Notice]) -> None:
+    """A window as long as secrets are kept for would make every reader call the provider; half of that wins."""
+    window = secrets.get("cache_refresh_window_seconds", 0)
+    if window > LONGEST_REFRESH_WINDOW_SECONDS:
+        secrets["cache_refresh_window_seconds"] = LONGEST_REFRESH_WINDOW_SECONDS
+        reason = f"KEYCHAIN_CACHE_REFRESH_WINDOW_SECS {window} is above {LONGEST_REFRESH_WINDOW_SECONDS}, which wins"
+        notices.append(Notice("WARNING", reason))
 
 
 def complete_lanes(ledger: Fields, max_connections: int, problems: list[Problem]) -> None:

@@ -242,6 +242,14 @@ def test_tls_files(tmp_path: Path) -> None:
     assert f"TLS: open '{tmp_path / 'none'}': No such file" in message
 
 
+@pytest.mark.parametrize(("given", "taken"), [("0", 0), ("300", 300), ("301", 300), ("600", 300)])
+def test_a_refresh_window_is_at_most_half_of_the_time_that_secrets_are_kept(given: str, taken: int) -> None:
+    settings = load_settings({"KEYCHAIN_CACHE_REFRESH_WINDOW_SECS": given})
+    assert settings.secrets.cache_refresh_window_seconds == taken
+    told = [notice.message for notice in settings.notices if "REFRESH_WINDOW" in notice.message]
+    assert bool(told) is (given != str(taken))
+
+
 def test_kubernetes_api_address() -> None:
     injected = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "6443"}
     assert load_settings(injected).secrets.kubernetes.effective_api_url == "https://10.0.0.1:6443"
