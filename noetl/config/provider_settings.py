@@ -235,8 +235,8 @@ class SecretSettings(msgspec.Struct, frozen=True, kw_only=True):
     )  # fmt: skip
     cache_refresh_window_seconds: int = setting(
         "KEYCHAIN_CACHE_REFRESH_WINDOW_SECS", values.integer(0, 86_400, "seconds"), 60, "60",
-        "Time before its expiry at which a cached secret is renewed in the background; at most 300, as none is kept for more"
-        " than 600. 0 renews none, also not those with auto_renew.",
+        "Time before its expiry at which a cached secret is renewed in the background; at most 300, as none is kept for"
+        " more than 600. 0 renews none, also not those with auto_renew.",
     )  # fmt: skip
     provider_ttl_seconds: int = setting(
         "NOETL_SECRET_PROVIDER_TTL_SECONDS", values.integer(0, 31_536_000, "seconds"), 0, "3600",
