@@ -29,6 +29,7 @@ from noetl.dev.executor import CommandExecutor
 from noetl.dev.tools.outcome import ToolFailure, ToolResult
 
 if TYPE_CHECKING:
+    from nats.aio.client import Client
     from nats.aio.msg import Msg
     from nats.js import JetStreamContext
 
@@ -38,6 +39,8 @@ INLINE_LIMIT: Final = 102_400
 """Bytes of a result beyond which it goes to the result store and the event carries a reference."""
 HEARTBEAT_SECONDS: Final = 15.0
 FETCH_SECONDS: Final = 1.0
+GOODBYE_SECONDS: Final = 2.0
+"""How long the server and NATS may take to say goodbye; they may have gone first."""
 GRACE_SECONDS: Final = 1.0
 CLAIM_RETRIES: Final = (0.2, 0.5, 1.0, 2.0, 2.0, 4.0, 4.0, 8.0, 8.0)
 _RETRY_STATUSES: Final = frozenset({408, 429, 502, 503, 504})
@@ -65,25 +68,34 @@ class LocalWorker:
             await self._run(stop)
 
     async def _run(self, stop: asyncio.Event) -> None:
-        await self._register()
-        client = await nats.connect(self._nats_url, name=self._worker_id)  # pyright: ignore[reportUnknownMemberType]
+        starting, stopping = asyncio.create_task(self._start()), asyncio.create_task(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():  # the server or NATS is away, and both are tried for long
+            await _end(starting)
+            return
+        client = await starting
         try:
             async with asyncio.TaskGroup() as group:
                 heartbeat = group.create_task(self._beat())
                 pulling = group.create_task(self._pull(client.jetstream(), group))  # pyright: ignore[reportUnknownMemberType]
-                await stop.wait()
-                pulling.cancel()
-                heartbeat.cancel()
+                await stopping
+                await _end(pulling, heartbeat)
                 if self._running:
                     await asyncio.wait(self._running, timeout=GRACE_SECONDS)
                 for task in self._running:
                     task.cancel()
-            await self._server.pools.deregister(self._worker_id)
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await self._server.pools.deregister(self._worker_id)
         except* (NoetlClientError, OSError) as errors:
             log.warning("Server is away: %s", errors.exceptions[0])
         finally:
             with contextlib.suppress(NatsError, OSError):  # NATS may have gone first
-                await client.close()
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await client.close()
+
+    async def _start(self) -> Client:
+        await self._register()
+        return await nats.connect(self._nats_url, name=self._worker_id)  # pyright: ignore[reportUnknownMemberType]
 
     async def _register(self) -> None:
         await self._server.pools.register(
@@ -253,6 +265,15 @@ class _Reporter:
                 "meta": {"attempts": 0},
             }
         )
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel until they end: the NATS client swallows a cancellation that meets it while it loses its connection."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=1)
 
 
 def main() -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from noetl.client import NoetlClient
 from noetl.dev.control_plane import ControlPlane
+from noetl.dev.services import free_port
 from noetl.dev.worker import LocalWorker
 
 if TYPE_CHECKING:
@@ -147,3 +149,15 @@ workflow:
     data = event(await run(server, tool), "call.done").result["context"]["result"]["context"]["data"]
     assert data["status"] == "COMPLETED"
     assert data["completed"] is True
+
+
+async def test_worker_that_never_reached_nats_stops_when_told_so(make_server: MakeServer) -> None:
+    server = await make_server()
+    worker = LocalWorker(server.url, f"nats://127.0.0.1:{free_port()}", worker_id="local-early")
+    stop = asyncio.Event()
+    running = asyncio.create_task(worker.run(stop))
+    async with asyncio.timeout(10), NoetlClient(server.url) as client:
+        while "local-early" not in {pool.name for pool in await client.pools.list()}:  # noqa: ASYNC110 (the server tells)
+            await asyncio.sleep(0.02)
+        stop.set()
+        await running
