@@ -205,8 +205,8 @@ class LedgerStore:
         types = ["bigint[]", "bigint[]", *_EVENT_TYPES, *_UPDATE_TYPES, *_KEY_TYPES]
         arguments = ", ".join(f"${number}::{kind}" for number, kind in enumerate(types, 1))
         append = "SELECT execution_id, log_position, is_stale FROM {schema}.ledger_append_{variant}({arguments})"
-        self._append = append.format(schema=schema, variant=1, arguments=arguments)
-        self._append_life = append.format(schema=schema, variant=2, arguments=arguments)
+        self._append = append.format(schema=schema, variant=2, arguments=arguments)
+        self._append_life = append.format(schema=schema, variant=3, arguments=arguments)
         self._bound = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '15s'"
         self._lock = "SELECT pg_advisory_xact_lock(held.id) FROM unnest($1::bigint[]) AS held(id)"
         self._find_key = (

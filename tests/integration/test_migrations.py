@@ -26,7 +26,23 @@ if TYPE_CHECKING:
     from tests.conftest import MakeDatabase
 
 CANONICAL = 1
+APPLIED = {
+    1: "3e53066a4b4cba86617d1ea6fc6adf0bdca3edcf16d34583dfd5dcb91a6612ff",
+    2: "bacaebd7580acfd16a3528e838e76fc14ba8e48d3aac2ce2b818920162a6cff4",
+    3: "632cbb3dc6809661b7257d48de1b8f8786addff0a45979d1cf25ffab237d7ba3",
+    10: "599e5bb84c5a1932164dcf0dc5e377cbf0d9899d293c5c0944ebd18efab7761e",
+    11: "c2df13ded08422982e41d87afd18ab439eaad4f436d4cd78eff100e42aab43e0",
+    12: "3a35aee4bbd30c4f44b3db13b9d9f5719715099656ac3b4b30c27379187bc951",
+    13: "0f9f99f2e11e2c4871dbf15d7c8ce6fe52d24577862cecc942048a3bd40f6e76",
+    14: "ec5068557893f97c148455b7502bf52d85f5d94686ff96f18f3809521f745ad1",
+    20: "0f873de2cc296e9a6c72c24415ff0f92a285dad4a8726ca7b4b18376826e5375",
+}
+"""What databases have applied. A change is a new file: a server refuses to start on a database that applied another text."""
 NAMES = [f"{migration.version:03}_{migration.name}" for migration in load_migrations()]
+
+
+def test_what_databases_have_applied_does_not_change() -> None:
+    assert {migration.version: migration.checksum for migration in load_migrations()} == APPLIED
 
 
 @asynccontextmanager

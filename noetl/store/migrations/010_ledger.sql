@@ -34,8 +34,6 @@ CREATE OR REPLACE FUNCTION {schema}.ledger_append_1(
 LANGUAGE plpgsql
 -- A plan for the arrays at hand is never better, and planning over all partitions and their indexes takes a millisecond.
 SET plan_cache_mode = force_generic_plan
--- Every row is looked up by its key; a plan that was made while the tables were small is kept when they are large.
-SET enable_seqscan = off
 -- A process that holds an execution and is stopped must not stop the others: they refuse, and are asked again.
 SET lock_timeout = '5s'
 AS $function$
@@ -84,21 +82,16 @@ BEGIN
     SELECT appended.execution_id, max(appended.log_position), false FROM appended GROUP BY appended.execution_id;
 
     IF array_length(array_remove(event_command, NULL), 1) > 0 THEN
-        -- Taken from the rows just written: a context may be large, and theirs is parsed and compressed already.
         INSERT INTO {schema}.command (
             command_id, event_id, execution_id, catalog_id, step_name, tool_kind, status, attempt, context, meta,
             iter_index, latest_event_id, created_at, updated_at)
-        SELECT row.command_id, row.event_id, row.execution_id, issued.catalog_id, issued.node_name, issued.node_type,
-            issued.status, 1, issued.context, issued.meta, row.iteration, issued.parent_event_id,
-            issued.created_at AT TIME ZONE 'UTC', issued.created_at AT TIME ZONE 'UTC'
-        FROM unnest(event_command, event_ids, event_execution, event_iteration)
-            AS row(command_id, event_id, execution_id, iteration)
-        CROSS JOIN LATERAL (
-            SELECT e.catalog_id, e.node_name, e.node_type, e.status, e.context, e.meta, e.parent_event_id, e.created_at
-            FROM {schema}.event AS e
-            WHERE e.execution_id = row.execution_id AND e.event_id = row.event_id
-            LIMIT 1
-        ) AS issued
+        SELECT row.command_id, row.event_id, row.execution_id, row.catalog_id, row.node_name, row.node_type, row.status,
+            1, row.context::jsonb, row.meta::jsonb, row.iteration, row.parent_event_id,
+            row.created_at AT TIME ZONE 'UTC', row.created_at AT TIME ZONE 'UTC'
+        FROM unnest(event_command, event_ids, event_execution, event_catalog, event_node_name, event_node_type,
+            event_status, event_context, event_meta, event_iteration, event_parent, event_created)
+            AS row(command_id, event_id, execution_id, catalog_id, node_name, node_type, status, context, meta,
+                iteration, parent_event_id, created_at)
         WHERE row.command_id IS NOT NULL;
     END IF;
 
@@ -115,7 +108,7 @@ BEGIN
                 THEN update_at[position] ELSE target.completed_at END,
             error = coalesce(update_error[position], target.error),
             attempt = coalesce(update_attempt[position], target.attempt),
-            latest_event_id = coalesce(update_latest[position], target.latest_event_id),
+            latest_event_id = update_latest[position],
             updated_at = update_at[position]
         WHERE target.execution_id = update_execution[position] AND target.event_id = update_issued[position]
             AND target.status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED');

@@ -78,9 +78,9 @@ CREATE UNLOGGED TABLE IF NOT EXISTS {schema}.result_part (
 );
 ALTER TABLE {schema}.result_part ALTER COLUMN data SET STORAGE EXTERNAL;
 
--- As ledger_append_1, and tells execution_tally of what begins and ends: for batches with such events.
+-- As ledger_append_2, and tells execution_tally of what begins and ends: for batches with such events.
 
-CREATE OR REPLACE FUNCTION {schema}.ledger_append_2(
+CREATE OR REPLACE FUNCTION {schema}.ledger_append_3(
     held_execution bigint[], held_position bigint[],
     event_execution bigint[], event_ids bigint[], event_catalog bigint[], event_parent bigint[],
     event_parent_execution bigint[], event_created timestamp[], event_types text[], event_node_id text[],
@@ -110,7 +110,7 @@ BEGIN
         WHERE head.execution_id = ANY (held_execution) ORDER BY head.execution_id FOR UPDATE
     ) AS head;
 
-    RETURN QUERY SELECT * FROM {schema}.ledger_append_1(
+    RETURN QUERY SELECT * FROM {schema}.ledger_append_2(
         held_execution, held_position, event_execution, event_ids, event_catalog, event_parent,
         event_parent_execution, event_created, event_types, event_node_id, event_node_name, event_node_type,
         event_status, event_context, event_result, event_meta, event_error, event_worker, event_command,
