@@ -172,7 +172,6 @@ class Lane:
     async def _attempt(self, batch: Sequence[Work], scope: BatchScope) -> None:
         """Decide for all and write once. Afterwards the outcomes stand in ``scope.outcomes``."""
         services = self._services
-        shared: list[ExecutionEntry] = []
         for work in batch:
             if work.execution_id in scope.entries:
                 continue
@@ -180,28 +179,28 @@ class Lane:
             if entry is None:
                 raise InternalError("Internal error", detail="execution state was evicted within its own batch")
             scope.entries[work.execution_id] = entry
-            if work.execution_id in self._services.shared:
-                shared.append(entry)
         try:
             async with asyncio.timeout(WRITE_SECONDS), self._connection.use() as connection:
-                await self._write(connection, batch, scope, shared)
+                await self._write(connection, batch, scope)
         except TimeoutError as error:
             self._connection.discard()
             raise ConnectionLostError("Database error: the database is unreachable", detail="no answer") from error
         services.metrics.observe_batch(len(batch))
 
-    async def _write(
-        self, connection: Connection, batch: Sequence[Work], scope: BatchScope, shared: list[ExecutionEntry]
-    ) -> None:
+    async def _write(self, connection: Connection, batch: Sequence[Work], scope: BatchScope) -> None:
         services = self._services
-        if not shared:
+        if not services.shared:
             await self._decide_and_append(connection, batch, scope)
             return
-        # Somebody else appends to these as well: look first, under the lock, instead of failing afterwards.
+        # Other processes write to this database as well: look first, under the locks. One execution that is found to be
+        # stale afterwards costs the states of the whole batch, and in time each is written by two processes.
         async with connection.transaction():
-            await services.store.lock(connection, sorted(scope.entries))
-            for entry in shared:
-                await self._fold_tail(connection, entry)
+            held = sorted(scope.entries)
+            await services.store.lock(connection, held)
+            for execution_id, position in await services.store.positions(connection, held):
+                entry = scope.entries[execution_id]
+                if position != entry.state.cursor:
+                    await self._fold_tail(connection, entry)
             await self._decide_and_append(connection, batch, scope)
 
     async def _fold_tail(self, connection: Connection, entry: ExecutionEntry) -> None:

@@ -209,6 +209,12 @@ class LedgerStore:
         self._append_life = append.format(schema=schema, variant=3, arguments=arguments)
         self._bound = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '15s'"
         self._lock = "SELECT pg_advisory_xact_lock(held.id) FROM unnest($1::bigint[]) AS held(id)"
+        self._positions = f"""
+            SELECT held.id AS execution_id, coalesce((
+                SELECT log_position FROM {schema}.event
+                WHERE execution_id = held.id AND log_position IS NOT NULL
+                ORDER BY log_position DESC LIMIT 1), 0) AS log_position
+            FROM unnest($1::bigint[]) AS held(id)"""
         self._find_key = (
             f"SELECT execution_id, commands_generated FROM {schema}.execute_idempotency WHERE idempotency_key = $1"
         )
@@ -237,6 +243,11 @@ class LedgerStore:
         """Take the executions' locks for the rest of the transaction; ascending ids, or two batches deadlock."""
         await connection.execute(self._bound)
         await connection.execute(self._lock, executions)
+
+    async def positions(self, connection: Connection, executions: Sequence[int]) -> list[tuple[int, int]]:
+        """Where the logs of executions end, as pairs of execution and position; under `lock` this stays so."""
+        records = await connection.fetch(self._positions, executions)
+        return [(record["execution_id"], record["log_position"]) for record in records]
 
     async def was_committed(self, connection: Connection, execution_id: int, event_id: int) -> bool:
         """Whether an event is in the log, after everybody who is about to write it is done (inside a transaction)."""

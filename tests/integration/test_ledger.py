@@ -94,6 +94,28 @@ async def test_parallel_loop_with_many_workers_issues_its_successor_once(ledger:
     assert log[-1][0] == "playbook.completed"
 
 
+async def test_executions_that_another_process_writes_cost_the_others_no_state(
+    migrated_database_url: str, ledger: LedgerHarness
+) -> None:
+    own = await ledger.start("ledger/linear")
+    async with open_ledger(migrated_database_url, machine_id=2) as other:
+
+        async def write_both() -> None:
+            foreign = await ledger.start("ledger/linear")
+            await other.ledger.ingest(foreign, [incoming("step.note", "start", "OK", {}, None)])
+            await asyncio.gather(
+                ledger.ledger.ingest(foreign, [incoming("step.note", "start", "OK", {}, None)]),
+                ledger.ledger.ingest(own, [incoming("step.note", "start", "OK", {}, None)]),
+            )
+
+        await write_both()  # shows that somebody else is there
+        state = ledger.ledger.states.peek(own)
+        assert state is not None
+        for _ in range(3):
+            await write_both()
+        assert ledger.ledger.states.peek(own) is state
+
+
 async def test_two_processes_on_one_database_decide_once(migrated_database_url: str, ledger: LedgerHarness) -> None:
     async with open_ledger(migrated_database_url, machine_id=2, announcer=ledger.announcer) as other:
         execution = await ledger.start("ledger/parallel", n=40)

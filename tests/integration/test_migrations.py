@@ -37,7 +37,7 @@ APPLIED = {
     14: "ec5068557893f97c148455b7502bf52d85f5d94686ff96f18f3809521f745ad1",
     20: "0f873de2cc296e9a6c72c24415ff0f92a285dad4a8726ca7b4b18376826e5375",
 }
-"""What databases have applied. A change is a new file: a server refuses to start on a database that applied another text."""
+"""What databases have applied. A change is a new file: no server starts on a database that applied another text."""
 NAMES = [f"{migration.version:03}_{migration.name}" for migration in load_migrations()]
 
 
