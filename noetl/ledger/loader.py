@@ -9,13 +9,15 @@ from noetl.engine.state import ExecutionState
 from noetl.errors import NotFoundError
 from noetl.ledger.cache import ByteBoundedCache, ExecutionEntry
 from noetl.ledger.load_gate import LoadGate
+from noetl.store.pages import rows_of_next_page
 
 if TYPE_CHECKING:
     from noetl.ledger.playbooks import Playbooks
     from noetl.store.database import Database
     from noetl.store.events import EventStore
 
-PAGE: Final = 2_000
+FIRST_PAGE_ROWS: Final = 64
+HIGHEST_PAGE_ROWS: Final = 2_000
 """Events read and folded between two chances for other work on the loop."""
 PARALLEL_LOADS: Final = 4
 """States that are rebuilt at once; more would only take the connections and the loop from those who are served."""
@@ -78,10 +80,11 @@ class StateLoader:
 
     async def _rebuild(self, execution_id: int) -> ExecutionEntry:
         state: ExecutionState | None = None
-        position, event_id = 0, _SMALLEST_ID
+        position, event_id, rows = 0, _SMALLEST_ID, FIRST_PAGE_ROWS
         while True:
             async with self._database.acquire() as connection:
-                page = await self._event_store.page(connection, execution_id, position, event_id, PAGE)
+                page = await self._event_store.page(connection, execution_id, position, event_id, rows)
+            await self._gate.hold(execution_id, page.size + (0 if state is None else state.approximate_bytes))
             for event in page:
                 if state is None:
                     state = ExecutionState(
@@ -90,8 +93,10 @@ class StateLoader:
                 state.apply(event)
                 state.cursor = max(state.cursor, event.log_position)
                 position, event_id = event.log_position, event.event_id
-            if state is None or len(page) < PAGE:
+            if state is None or len(page) < rows:
                 break
+            rows = rows_of_next_page(len(page), page.size, HIGHEST_PAGE_ROWS)
+            del page  # the next one is read without this one in memory
             await self._gate.hold(execution_id, state.approximate_bytes)
         if state is None:
             raise NotFoundError(f"Execution not found: {execution_id}")

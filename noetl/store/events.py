@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import orjson
@@ -11,9 +11,12 @@ import orjson
 from noetl.engine.events import Event, reads_payload
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from noetl.store.connection import Connection, Record
 
 _EPOCH = datetime(1970, 1, 1)
+_TEXTS: Final = ("context", "result", "meta", "error")
 _FOLDED = """event_id, event_type, node_name, node_type, status, catalog_id, parent_event_id, parent_execution_id,
     worker_id,
     CASE WHEN event_type <> 'command.issued' OR meta @> '{"iteration_index": 0}' THEN context END AS context,
@@ -42,6 +45,21 @@ class StoredEvent(msgspec.Struct, gc=False):
     node_name: str | None
     status: str | None
     same_result: bool
+
+
+class EventPage:
+    """Rows of the log, which become events one by one: decoded, an event is many times as large as its text."""
+
+    def __init__(self, records: list[Record]) -> None:
+        self._records = records
+        self.size: Final = sum(len(record[name] or "") for record in records for name in _TEXTS)
+        """Bytes of the texts, about."""
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Event]:
+        return map(_event, self._records)
 
 
 class EventStore:
@@ -75,22 +93,19 @@ class EventStore:
 
     async def page(
         self, connection: Connection, execution_id: int, after_position: int, after_event_id: int, limit: int
-    ) -> list[Event]:
+    ) -> EventPage:
         """The next events in commit order.
 
         Rows from before our schema have no position; they come first, by event id. Pass the ``log_position`` and
         ``event_id`` of the last event seen (0 and the smallest bigint to begin); fewer than ``limit`` events with a
         position mean the end.
         """
-        events: list[Event] = []
+        records: list[Record] = []
         if after_position == 0:
-            records = await connection.fetch(self._unpositioned, execution_id, after_event_id, limit)
-            events = [_event(record) for record in records]
-            if len(events) == limit:
-                return events
-        records = await connection.fetch(self._positioned, execution_id, after_position, limit - len(events))
-        events.extend(_event(record) for record in records)
-        return events
+            records += await connection.fetch(self._unpositioned, execution_id, after_event_id, limit)
+        if len(records) < limit:
+            records += await connection.fetch(self._positioned, execution_id, after_position, limit - len(records))
+        return EventPage(records)
 
     async def tail(self, connection: Connection, execution_id: int, after_position: int) -> list[Event]:
         """Everything that was appended behind a position."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from noetl.engine.replay import ReplayEvent
+from noetl.store.pages import rows_of_next_page
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 FIRST_PAGE_ROWS: Final = 64
 HIGHEST_PAGE_ROWS: Final = 512
-PAGE_BYTES: Final = 1 << 20
-"""Size of a page that is aimed at; rows are counted by it when they are large."""
 
 _LOWEST_ID: Final = -(2**63)
 _HIGHEST_ID: Final = 2**63 - 1
@@ -68,17 +67,11 @@ class ReplayStore:
                     return
                 limit -= wanted
                 next_id = page[-1].event_id + 1
-                rows = _rows_of_next_page(page)
+                size = sum(len(event.meta or "") + len(event.reference or "") for event in page)
+                rows = rows_of_next_page(len(page), size, HIGHEST_PAGE_ROWS)
 
     async def _fetch(
         self, connection: Connection, execution_id: int, first_id: int, last_id: int, until: datetime | None, rows: int
     ) -> list[ReplayEvent]:
         records = await connection.fetch(self._page, execution_id, first_id, last_id, until, rows)
         return [ReplayEvent(*record.values()) for record in records]
-
-
-def _rows_of_next_page(page: list[ReplayEvent]) -> int:
-    """As many rows as fill a page if they are like these; never more than twice as many."""
-    size = sum(len(event.meta or "") + len(event.reference or "") for event in page)
-    fitting = PAGE_BYTES * len(page) // max(size, 1)
-    return max(1, min(fitting, 2 * len(page), HIGHEST_PAGE_ROWS))

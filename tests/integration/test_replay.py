@@ -17,7 +17,8 @@ from noetl.http.application import HttpApplication
 from noetl.http.replay import HIGHEST_LIMIT, SLICE_SECONDS, ReplayRequest, ReplayRoutes, in_slices
 from noetl.http.responses import json_bytes_response
 from noetl.store.database import Database
-from noetl.store.replay import FIRST_PAGE_ROWS, PAGE_BYTES, ReplayCutoff, ReplayStore
+from noetl.store.pages import PAGE_BYTES
+from noetl.store.replay import FIRST_PAGE_ROWS, ReplayCutoff, ReplayStore
 from tests.golden.replay_cases import Case, cases
 from tests.integration.http.conftest import serve  # noqa: F401 (the fixture)
 
