@@ -15,7 +15,7 @@ from noetl.http.responses import json_response, timestamp
 from noetl.http.streams import json_stream_response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator
 
     from blacksheep import Request, Response
 
@@ -111,8 +111,9 @@ class ExecutionRoutes:
             raise NotFoundError(f"Execution not found: {execution_id}")
         members = _head_members(head, progress, write_id)
         if page is None:
-            return await json_stream_response(_detail_parts(members, self._executions, execution_id, write_id))
-        total, rows = await self._executions.event_page(
+            order = await self._executions.event_order(execution_id)
+            return await json_stream_response(self._detail_parts(members, execution_id, order, write_id))
+        total, order = await self._executions.event_page(
             execution_id,
             since_event_id=page.since_event_id,
             event_type=page.event_type,
@@ -120,8 +121,7 @@ class ExecutionRoutes:
             offset=(page.page - 1) * page.page_size,
         )
         pages = -(-total // page.page_size)
-        members["events"] = [_event_members(row, write_id) for row in rows]
-        members["pagination"] = {
+        pagination = {
             "page": page.page,
             "page_size": page.page_size,
             "total_events": total,
@@ -129,7 +129,23 @@ class ExecutionRoutes:
             "has_next": page.page < pages,
             "has_prev": page.page > 1,
         }
-        return json_response(members)
+        return await json_stream_response(self._detail_parts(members, execution_id, order, write_id, pagination))
+
+    async def _detail_parts(
+        self,
+        members: dict[str, Any],
+        execution_id: int,
+        order: list[int],
+        write_id: WriteId,
+        pagination: dict[str, Any] | None = None,
+    ) -> AsyncGenerator[bytes]:
+        yield orjson.dumps(members)[:-1] + b',"events":['
+        separator = b""
+        async for rows in self._executions.events(execution_id, order):
+            for row in rows:
+                yield separator + orjson.dumps(_event_members(row, write_id))
+                separator = b","
+        yield b"]}" if pagination is None else b'],"pagination":' + orjson.dumps(pagination) + b"}"
 
     async def status(self, request: Request) -> Response:
         """Status and progress of an execution; also of one that has events but no start."""
@@ -300,18 +316,3 @@ def _event_members(row: EventRow, write_id: WriteId) -> dict[str, Any]:
         "result": None if row.result is None else orjson.Fragment(row.result),
         "error": row.error,
     }
-
-
-async def _detail_parts(
-    members: dict[str, Any], executions: Executions, execution_id: int, write_id: WriteId
-) -> AsyncGenerator[bytes]:
-    yield orjson.dumps(members)[:-1] + b',"events":['
-    separator = b""
-    async for rows in executions.events(execution_id):
-        yield separator + _joined(_event_members(row, write_id) for row in rows)
-        separator = b","
-    yield b"]}"
-
-
-def _joined(values: Iterable[dict[str, Any]]) -> bytes:
-    return b",".join(orjson.dumps(value) for value in values)

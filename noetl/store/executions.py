@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from noetl.store.outcome import CANCELLED_TYPES, STATUSES, started_event
+from noetl.store.pages import rows_of_next_page
 from noetl.store.progress import ExecutionProgress, progress_sql
 from noetl.store.settlement import SettlementStore
 from noetl.store.tally import TallyStore, jump
@@ -17,12 +18,12 @@ from noetl.store.tally import TallyStore, jump
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from noetl.store.connection import Record
     from noetl.store.database import Database
 
 SETTLE_PAUSE_SECONDS: Final = 1.0
 """Lists look for executions of other servers at most this often."""
-EVENT_PAGE_ROWS: Final = 200
+FIRST_EVENT_ROWS: Final = 16
+HIGHEST_EVENT_ROWS: Final = 200
 EVENT_COLUMNS: Final = "event_id, event_type, node_name, status, created_at, result, error"
 FEW_CATALOG_IDS: Final = 50
 DEEP_OFFSET: Final = 1_000
@@ -227,21 +228,14 @@ class ExecutionStore:
         """Whether the log has a cancellation; False for an unknown execution."""
         return bool(await self._database.fetchval(self._is_cancelled, execution_id))
 
-    async def events(self, execution_id: int) -> AsyncGenerator[Sequence[EventRow]]:
-        """All events by time, in pages.
-
-        The order by time has no index. So it is taken once, as ids (8 bytes each here), and the rows are then fetched
-        by id; between two pages no connection is held, however slowly the client reads.
-        """
-        order = [record["event_id"] for record in await self._database.fetch(self._event_order, execution_id)]
-        for first in range(0, len(order), EVENT_PAGE_ROWS):
-            wanted = order[first : first + EVENT_PAGE_ROWS]
-            yield _events(await self._database.fetch(self._events, execution_id, wanted))
+    async def event_order(self, execution_id: int) -> list[int]:
+        """Ids of all events by time. That order has no index, so it is taken once, before rows are fetched by id."""
+        return [record["event_id"] for record in await self._database.fetch(self._event_order, execution_id)]
 
     async def event_page(
         self, execution_id: int, *, since_event_id: int | None, event_type: str | None, limit: int, offset: int
-    ) -> tuple[int, list[EventRow]]:
-        """Number of matching events, and one page of them, highest id first (spec 10, fix 16)."""
+    ) -> tuple[int, list[int]]:
+        """Number of matching events, and the ids of one page of them, highest first (spec 10, fix 16)."""
         given = {"event_id >": since_event_id, "event_type =": event_type}
         filters = {name: value for name, value in given.items() if value is not None}
         total_sql, page_sql = self.event_page_sql(*filters)
@@ -249,7 +243,20 @@ class ExecutionStore:
         async with self._database.transaction(readonly=True) as connection:
             total = await connection.fetchval(total_sql, *arguments)
             records = await connection.fetch(page_sql, *arguments, limit, offset)
-        return int(total), _events(records)
+        return int(total), [record["event_id"] for record in records]
+
+    async def events(self, execution_id: int, order: Sequence[int]) -> AsyncGenerator[Sequence[EventRow]]:
+        """The events with these ids, in this order, in pages that are small where rows are large.
+
+        Between two pages no connection is held, however slowly the client reads.
+        """
+        first, rows = 0, FIRST_EVENT_ROWS
+        while wanted := order[first : first + rows]:
+            page = [EventRow(**record) for record in await self._database.fetch(self._events, execution_id, wanted)]
+            size = sum(len(row.result or "") + len(row.error or "") for row in page)
+            yield page
+            first += len(wanted)
+            rows = rows_of_next_page(len(wanted), size, HIGHEST_EVENT_ROWS)
 
     def event_page_sql(self, *filters: str) -> tuple[str, str]:
         """The two statements of `event_page`; a filter is a column and an operator, its value ``$2`` and so on.
@@ -261,12 +268,7 @@ class ExecutionStore:
         limit, offset = f"${len(filters) + 2}::bigint", f"${len(filters) + 3}::bigint"
         return (
             f"SELECT count(*) {matching}",
-            f"""
-            SELECT {EVENT_COLUMNS}
-            FROM (SELECT event_id {matching} ORDER BY event_id DESC LIMIT {limit} OFFSET {offset}) AS wanted
-            JOIN {self._event} USING (event_id)
-            WHERE execution_id = $1
-            ORDER BY event_id DESC""",
+            f"SELECT event_id {matching} ORDER BY event_id DESC LIMIT {limit} OFFSET {offset}",
         )
 
     async def unfinished_descendants(self, execution_id: int) -> list[int]:
@@ -279,7 +281,3 @@ class ExecutionStore:
         if now >= self._settle_at:
             self._settle_at = now + SETTLE_PAUSE_SECONDS
             await self.settlement.settle_recent()
-
-
-def _events(records: Sequence[Record]) -> list[EventRow]:
-    return [EventRow(**record) for record in records]

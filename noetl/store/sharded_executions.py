@@ -68,13 +68,17 @@ class ShardedExecutions:
         """`ExecutionStore.is_cancelled`."""
         return self._of(execution_id).is_cancelled(execution_id)
 
-    def events(self, execution_id: int) -> AsyncGenerator[Sequence[EventRow]]:
+    def event_order(self, execution_id: int) -> Awaitable[list[int]]:
+        """`ExecutionStore.event_order`."""
+        return self._of(execution_id).event_order(execution_id)
+
+    def events(self, execution_id: int, order: Sequence[int]) -> AsyncGenerator[Sequence[EventRow]]:
         """`ExecutionStore.events`."""
-        return self._of(execution_id).events(execution_id)
+        return self._of(execution_id).events(execution_id, order)
 
     def event_page(
         self, execution_id: int, *, since_event_id: int | None, event_type: str | None, limit: int, offset: int
-    ) -> Awaitable[tuple[int, list[EventRow]]]:
+    ) -> Awaitable[tuple[int, list[int]]]:
         """`ExecutionStore.event_page`."""
         return self._of(execution_id).event_page(
             execution_id, since_event_id=since_event_id, event_type=event_type, limit=limit, offset=offset

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+import orjson
 import pytest
+from blacksheep import Request, StreamedContent
 
+from noetl.http.executions import ExecutionRoutes
 from noetl.ledger.cache import ByteBoundedCache
 from noetl.ledger.loader import FIRST_PAGE_ROWS, StateLoader
 from noetl.ledger.playbooks import Playbooks
 from noetl.store.catalog import CatalogStore
 from noetl.store.events import EventStore
+from noetl.store.executions import FIRST_EVENT_ROWS, ExecutionStore
 from noetl.store.pages import PAGE_BYTES
 from tests.integration.ledger_harness import open_ledger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from noetl.http.executions import ExecutionLedger
     from noetl.store.connection import Connection
     from noetl.store.database import Database
     from noetl.store.events import EventPage
@@ -84,3 +89,25 @@ async def test_a_state_is_rebuilt_from_pages_of_bounded_size(
     assert all(size < 2 * PAGE_BYTES for _, size in others)
     assert held[0] == size  # what is about to be folded is counted too
     assert entry.state.cursor == await database.fetchval("SELECT max(log_position) FROM noetl.event")
+
+
+async def test_a_detail_is_read_in_pages_of_bounded_size(database: Database) -> None:
+    store = ExecutionStore(database)
+    total, order = await store.event_page(EXECUTION, since_event_id=None, event_type=None, limit=500, offset=0)
+    assert (total, order) == (ROWS + 1, list(range(ROWS, -1, -1)))
+    pages = [page async for page in store.events(EXECUTION, order)]
+    assert [row.event_id for page in pages for row in page] == order
+    assert len(pages[0]) == FIRST_EVENT_ROWS
+    assert all(sum(len(row.result or "") for row in page) < 2 * PAGE_BYTES for page in pages[1:])
+
+
+async def test_a_page_of_the_detail_is_sent_while_it_is_read(database: Database) -> None:
+    routes = ExecutionRoutes(ExecutionStore(database), cast("ExecutionLedger", None))
+    request = Request("GET", b"/", [])
+    request.scope = cast("Any", {"query_string": b"page_size=500"})
+    request.route_values = {"execution_id": str(EXECUTION)}
+    response = await routes.detail(request)
+    assert isinstance(response.content, StreamedContent)
+    answer = orjson.loads(b"".join([part async for part in response.content.get_parts()]))
+    assert [event["event_id"] for event in answer["events"]] == list(range(ROWS, -1, -1))
+    assert answer["pagination"]["total_events"] == ROWS + 1
