@@ -19,6 +19,7 @@ from noetl.store.migrations import (
     upgrade_script,
     upgrade_url,
 )
+from noetl.store.migrations.privileges import missing_grants
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,6 +39,10 @@ APPLIED = {
     20: "0f873de2cc296e9a6c72c24415ff0f92a285dad4a8726ca7b4b18376826e5375",
 }
 """What databases have applied. A change is a new file: no server starts on a database that applied another text."""
+UNUSED_TABLES = {
+    "stage", "frame", "projection_snapshot", "result_ref", "manifest", "manifest_part", "schedule",
+}  # fmt: skip
+"""Tables of the canonical schema that no statement of the server names."""
 NAMES = [f"{migration.version:03}_{migration.name}" for migration in load_migrations()]
 
 
@@ -279,6 +284,23 @@ async def test_missing_rights_on_tables_are_named_as_grants(make_database: MakeD
         ]
         await owner.execute("\n".join(grants))
         assert await upgrade_url(worker_url) == []
+
+
+async def test_every_table_that_a_migration_creates_is_looked_at_for_rights(make_database: MakeDatabase) -> None:
+    url = await make_database()
+    async with connected(url) as owner:
+        await role_url(owner, url, "nothing_granted")
+        await upgrade_url(url)
+        await owner.execute("GRANT USAGE ON SCHEMA noetl TO nothing_granted")
+        tables = await owner.fetch(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'noetl'::regnamespace"
+            " AND relkind IN ('r', 'p') AND NOT relispartition"
+        )
+        await owner.execute("SET ROLE nothing_granted")
+        grants = "\n".join(await missing_grants(owner, "noetl"))
+        await owner.execute("RESET ROLE")
+    missing = {record["relname"] for record in tables if f"TABLE noetl.{record['relname']} " not in grants}
+    assert missing == UNUSED_TABLES
 
 
 async def test_a_role_that_may_not_create_is_told_what_the_owner_must_run(make_database: MakeDatabase) -> None:

@@ -15,7 +15,8 @@ WITH needed (name, kind, rights) AS (
     SELECT name, 'TABLE', 'SELECT, INSERT, UPDATE, DELETE'
     FROM unnest(ARRAY[
         'resource', 'catalog', 'event', 'command', 'execution', 'credential', 'keychain', 'runtime', 'transient',
-        'outbox', 'result_store', 'secret_audit', 'projection', 'execute_idempotency', 'server_lease'
+        'outbox', 'result_store', 'result_part', 'secret_audit', 'projection', 'execute_idempotency', 'server_lease',
+        'execution_tally'
     ]) AS name
     UNION ALL SELECT 'schema_migration', 'TABLE', 'SELECT'
     UNION ALL SELECT unnest(ARRAY['snowflake_seq', 'event_log_position_seq']), 'SEQUENCE', 'USAGE'
