@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from noetl.store.outcome import LIFECYCLE_TYPES, START_TYPES, started_event, terminal_event
-from noetl.store.tally import TallyStore, grains
+from noetl.store.tally import LOCK, TRY_LOCK, TallyStore, grains
 
 if TYPE_CHECKING:
     from noetl.store.database import Database
@@ -68,8 +68,14 @@ class SettlementStore:
             WHERE known.version < excluded.version"""
 
     async def settle_recent(self) -> int:
-        """Settle what the newest start and terminal events tell; returns the number of rows written."""
-        return int(await self._database.fetchval(self._recent, RECENT_EVENTS))
+        """Settle what the newest start and terminal events tell; returns the number of rows written.
+
+        While somebody else settles or counts, nothing: whoever asks for a list does not wait for that.
+        """
+        async with self._database.transaction() as connection:
+            if not await connection.fetchval(TRY_LOCK):
+                return 0
+            return int(await connection.fetchval(self._recent, RECENT_EVENTS))
 
     async def sweep(self) -> int:
         """Settle everything since the last sweep; returns the number of rows written. Call it every half minute.
@@ -80,7 +86,9 @@ class SettlementStore:
         position = int(await self._database.fetchval(self._position) or 0)
         remembered = position
         while True:
-            record = await self._database.fetchrow(self._next, SWEEP_EVENTS, position, SWEEP_LAG)
+            async with self._database.transaction() as connection:
+                await connection.execute(LOCK)
+                record = await connection.fetchrow(self._next, SWEEP_EVENTS, position, SWEEP_LAG)
             if record is None or record["last_position"] is None:
                 break
             written += record["settled"]
@@ -101,7 +109,9 @@ def _settle(event: str, execution: str, tally: str, seen: str, answer: str) -> s
     """SQL that writes the rows of executions whose events in ``seen`` are not reflected, then selects ``answer``.
 
     A start is reflected by the row's being there, an end by its id in the row. Whatever is not is derived anew from
-    the log, so it does not matter in which order events are looked at, or how often.
+    the log, so it does not matter in which order events are looked at, or how often. Two such statements at once would
+    count their changes from the same rows, hence the lock of the tally; a ledger that ends an execution meanwhile does
+    not take it, so an end is never taken back.
     """
     return f"""
         WITH seen AS MATERIALIZED ({seen}),
@@ -125,11 +135,13 @@ def _settle(event: str, execution: str, tally: str, seen: str, answer: str) -> s
             FROM unsettled
             CROSS JOIN LATERAL ({started_event(event, "unsettled.execution_id")}) AS started
             LEFT JOIN LATERAL ({terminal_event(event, "unsettled.execution_id")}) AS ended ON true
+            ORDER BY unsettled.execution_id
             ON CONFLICT (execution_id) DO UPDATE SET
                 status = excluded.status, end_time = excluded.end_time, error = excluded.error,
                 last_event_type = excluded.last_event_type, last_node_name = excluded.last_node_name,
                 last_event_id = excluded.last_event_id, updated_at = now()
             WHERE head.last_event_id IS DISTINCT FROM excluded.last_event_id
+                AND (excluded.end_time IS NOT NULL OR head.end_time IS NULL)
             RETURNING head.execution_id, head.catalog_id, head.start_time, head.created_at, head.status
         ),
         -- What a statement reads of a table is as it was before it: `before` is the row that it changed.

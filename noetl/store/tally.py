@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from noetl.store.database import Database
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('noetl.execution_tally', 0))"
+_KEY = "hashtextextended('noetl.execution_tally', 0)"
+LOCK = f"SELECT pg_advisory_xact_lock({_KEY})"
+"""Taken first in a transaction that changes the tally by what it reads; one that reads before that sees too little."""
+TRY_LOCK = f"SELECT pg_try_advisory_xact_lock({_KEY})"
+"""As `LOCK`, but false where another one has it."""
 
 
 def grains(row: str) -> str:
@@ -80,7 +84,7 @@ class TallyStore:
     async def add_up(self) -> None:
         """Replace changes by their sums; what is read meanwhile is the same before and after."""
         async with self._database.transaction() as connection:
-            await connection.execute(_LOCK)
+            await connection.execute(LOCK)
             await connection.execute(self._add_up)
 
     async def recount(self) -> int:
@@ -90,5 +94,5 @@ class TallyStore:
         meanwhile is not counted twice. Two recounts at once would be: hence the lock.
         """
         async with self._database.transaction() as connection:
-            await connection.execute(_LOCK)
+            await connection.execute(LOCK)
             return int((await connection.execute(self._recount)).rpartition(" ")[2])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from noetl.store.executions import ExecutionStore
-from noetl.store.tally import TallyStore
+from noetl.store.tally import LOCK, TallyStore
 from tests.integration.ledger_harness import open_ledger
 
 if TYPE_CHECKING:
@@ -108,3 +108,40 @@ async def test_a_recount_repairs_what_others_have_changed(ledger: LedgerHarness)
     wrong = await asyncio.gather(tally.recount(), tally.recount())
     assert sorted(wrong) == [0, 6]
     assert await database.fetch(DIFFERENCES) == []
+
+
+async def test_settling_leaves_the_tally_to_whoever_changes_it(ledger: LedgerHarness) -> None:
+    database, settlement = ledger.database, ExecutionStore(ledger.database).settlement
+    await foreign(database, 81, 1, "playbook_started")
+    async with database.transaction() as connection:
+        await connection.execute(LOCK)
+        assert await settlement.settle_recent() == 0
+        sweep = asyncio.create_task(settlement.sweep())
+        await somebody_waits(database)
+        assert await counted(database, "RUNNING") == 0
+    assert await sweep == 1
+    assert await database.fetch(DIFFERENCES) == []
+
+
+async def test_an_end_that_is_written_while_its_start_is_settled_stays(ledger: LedgerHarness) -> None:
+    database, settlement = ledger.database, ExecutionStore(ledger.database).settlement
+    await foreign(database, 82, 1, "playbook_started")
+    async with database.transaction() as connection:
+        await connection.execute(
+            """INSERT INTO noetl.execution (
+                execution_id, catalog_id, status, start_time, end_time, last_event_id, last_event_type)
+            SELECT 82, catalog_id, 'COMPLETED', now(), now(), 2, 'playbook.completed' FROM noetl.catalog"""
+        )
+        settling = asyncio.create_task(settlement.settle_recent())
+        await somebody_waits(database)
+    assert await settling == 0
+    assert await database.fetchval("SELECT status FROM noetl.execution WHERE execution_id = 82") == "COMPLETED"
+
+
+async def somebody_waits(database: Database) -> None:
+    """Wait until a statement waits for a lock."""
+    sql = """SELECT EXISTS (
+        SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database())"""
+    async with asyncio.timeout(10):
+        while not await database.fetchval(sql):  # noqa: ASYNC110 (the database tells of no event)
+            await asyncio.sleep(0.01)
