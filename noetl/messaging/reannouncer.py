@@ -33,6 +33,8 @@ PAGE: Final = 1_000
 LONGEST_PAUSE_SECONDS: Final = 3_600.0
 LOOK_SECONDS: Final = 60.0
 """How long it is true that nobody listens, after the last look: another process may have taken over the sweeps."""
+VIEW_SECONDS: Final = 1.0
+"""A stream that was looked at so long ago is looked at again: commands go on being published."""
 REMEMBERED: Final = 100_000
 
 
@@ -47,6 +49,7 @@ class SegmentSource(Protocol):
 class _Segment(NamedTuple):
     """The stream of a segment, and the consumers of the segment there."""
 
+    looked_at: float
     info: StreamInfo
     consumers: list[ConsumerInfo]
 
@@ -90,7 +93,7 @@ class Reannouncer:
         return segment in self._unheard and monotonic() - self._looked_at < LOOK_SECONDS
 
     async def sweep(self) -> int:
-        """Announce lost commands; returns how many. Does nothing while NATS is away or publishes are still queued."""
+        """Announce lost commands; returns how many. Does nothing while NATS is away, and leaves out what is queued."""
         if self._connection.state != "connected":
             return 0
         self._looked_at = monotonic()
@@ -104,10 +107,13 @@ class Reannouncer:
             if self._announcer.is_queued(command.event_id):
                 continue
             name = await self._segments.segment(command.catalog_id)
-            if name not in views:
-                views[name] = await self._look_at(name)
-            segment = views[name]
+            segment = views.get(name)
+            if name not in views or (segment is not None and monotonic() - segment.looked_at > VIEW_SECONDS):
+                segment = views[name] = await self._look_at(name)
             if segment is None:
+                continue
+            known = self._announcer.announced(command.event_id)
+            if known is not None and known.at > segment.looked_at:  # published since: what was seen says nothing of it
                 continue
             info = segment.info
             if not segment.consumers and info.state.messages:
@@ -140,7 +146,7 @@ class Reannouncer:
 
     async def _look_at(self, segment: str) -> _Segment | None:
         """The stream of a segment and who reads the segment there; None while that cannot be told."""
-        root = self._connection.subject
+        root, looked_at = self._connection.subject, monotonic()
         try:
             stream = self._connection.streams.of(segment)
             if stream is None:
@@ -152,7 +158,7 @@ class Reannouncer:
             return None
         mine = [] if view is None else [consumer for consumer in view.consumers if _covers(consumer, root, segment)]
         self._watch_consumers(segment, {"stream": stream, "subject": f"{root}.{segment}.>"}, is_there=bool(mine))
-        return None if view is None else _Segment(view.info, mine)
+        return None if view is None else _Segment(looked_at, view.info, mine)
 
     def _watch_consumers(self, segment: str, extra: dict[str, Any], *, is_there: bool) -> None:
         """Say once that commands wait for a consumer that is not there (spec 70, I17), and once that it is."""

@@ -171,6 +171,44 @@ async def test_backlog_is_not_announced_again(ledger: LedgerHarness, own_nats: E
             assert (await pool.stream.stream_info("noetl_commands")).state.messages == len(started)
 
 
+@pytest.mark.parametrize("view_seconds", [60.0, -1.0])
+async def test_what_is_published_while_the_stream_is_looked_at_is_not_lost(
+    ledger: LedgerHarness, own_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch, view_seconds: float
+) -> None:
+    """I5: the view of the stream is older than the place of the notification there."""
+    monkeypatch.setattr("noetl.messaging.reannouncer.VIEW_SECONDS", view_seconds)
+    await own_nats.start()
+    async with open_messaging(own_nats.url) as messaging:
+        first = await start(ledger, messaging, 1)
+        async with listen_later(messaging, own_nats) as pool:
+            assert await pool.take(1) == first
+            messaging.announcer.forget(first[0])
+            item = await ledger_item(ledger)
+            sweeper = messaging.sweeper(ledger)
+            look, looks = sweeper._look_at, 0
+
+            async def look_then_publish(segment: str) -> Any:
+                nonlocal looks
+                looks += 1
+                view = await look(segment)
+                if looks == 1:
+                    messaging.announcer.announce([item])
+                    await messaging.published()
+                return view
+
+            monkeypatch.setattr(sweeper, "_look_at", look_then_publish)
+            monkeypatch.setattr(sweeper, "_is_paused", lambda event_id: event_id == first[0])
+            assert await sweeper.sweep() == 0
+            assert looks == (1 if view_seconds > 0 else 2)
+            assert await pool.take(2, within_seconds=0.5) == [item.event_id]
+
+
+async def ledger_item(ledger: LedgerHarness) -> Notification:
+    """The first command of a new execution, which nobody is told of."""
+    await ledger.start("recovery/two")
+    return ledger.announcer.queue.get_nowait()
+
+
 async def test_repeat_by_another_process_is_not_taken_for_a_duplicate(
     ledger: LedgerHarness, own_nats: EmbeddedNats
 ) -> None:
