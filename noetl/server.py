@@ -47,6 +47,7 @@ from noetl.observability.logging import JsonHandler
 from noetl.observability.metrics import Metrics
 from noetl.observability.tracing import start_tracing
 from noetl.process_health import ProcessHealth
+from noetl.runtime.ending import end_tasks
 from noetl.runtime.leases import Lease
 from noetl.runtime.periodic import Job, PeriodicJobs
 from noetl.runtime.processes import outlive_parent_never
@@ -94,8 +95,6 @@ AUDIT_FLUSH_SECONDS: Final = 2.0
 TRACES_FLUSH_SECONDS: Final = 2.0
 KEYCHAIN_SECONDS: Final = 600.0
 AUDIT_RETENTION_SECONDS: Final = 3600.0
-LAST_WORK_SECONDS: Final = 10.0
-"""What a process may need after its drain before its parent kills it: lanes, NATS, own row, pools."""
 
 
 class Routes(Protocol):
@@ -269,11 +268,10 @@ class Server:
                 await lanes
         except TimeoutError:
             log.warning("Operations cut at shutdown", extra={"count": self.ledger.waiting})
+            lanes.cancel()
         if isinstance(self._announcer, NatsAnnouncer):
             await self._announcer.flush(NATS_FLUSH_SECONDS)
-        for task in services:
-            task.cancel()
-        await asyncio.gather(*services, return_exceptions=True)
+        await end_tasks(services)
         await self._secret_audit.flush(AUDIT_FLUSH_SECONDS)
         await self._mark_own_row_offline()
         if self._tracing is not None:
