@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from noetl.errors import NoetlError, RejectedRequestError
+from noetl.http.bodies import ClientDisconnectedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,20 +19,23 @@ if TYPE_CHECKING:
 def measured(handler: Handler, observe: Callable[[int, float], None]) -> Handler:
     """``handler`` with every call reported to ``observe(status, seconds)``.
 
-    Calls whose request could not be read are not counted, as in the reference (spec 60, section 10).
+    Calls whose request could not be read are not counted, as in the reference (spec 60, section 10), nor are those
+    whose client left.
     """
 
     async def call(request: Request) -> Response:
         started = time.perf_counter()
-        status = 500
+        status = 0
         try:
             response = await handler(request)
             status = response.status
-        except RejectedRequestError:
-            status = 0
+        except (RejectedRequestError, ClientDisconnectedError):
             raise
         except NoetlError as error:
             status = error.status
+            raise
+        except Exception:
+            status = 500
             raise
         finally:
             if status:
