@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 import msgspec
 
 from noetl.engine.playbook.scalars import quote
-from noetl.errors import InternalError, RejectedRequestError, UnprocessableError
+from noetl.errors import InternalError, OverloadedError, RejectedRequestError, UnprocessableError
 from noetl.http.bodies import RequestBody
 from noetl.http.canonical_pieces import PieceError, canonical, canonical_member, canonical_pieces
 from noetl.http.large_transfers import LargeTransfers
@@ -161,7 +161,10 @@ class ResultRoutes:
         if "\0" in reference.name:
             return _not_found()
         parts = self._stored(reference)
-        first = await anext(parts)
+        try:
+            first = await anext(parts, b"")  # nothing where the value vanished after its size was read
+        except OSError as error:
+            raise OverloadedError("No room to prepare the stored result", detail=str(error)) from error
         if not first:
             return _not_found()
 

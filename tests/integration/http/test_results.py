@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from noetl.errors import OverloadedError
 from noetl.http.canonical_pieces import PIECE_BYTES, PieceError, canonical, canonical_pieces
 from noetl.http.large_transfers import LargeTransfers
 from noetl.http.results import parse_reference
+from noetl.store.results import ResultStore
 from tests.integration.http.client_application import client_application
 from tests.integration.http.rawhttp import JSON
 
@@ -110,6 +112,33 @@ async def test_large_result_comes_back_canonical(client: RawClient) -> None:
     answer = await resolve(client, reply.json["ref"])
     assert answer.headers["transfer-encoding"] == "chunked"
     assert answer.body == text
+
+
+async def test_large_result_that_vanishes_while_it_is_read_is_not_found(
+    client: RawClient, routes: ClientRoutes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = (await put(client, body_of(b'"' + b"x" * (2 << 20) + b'"'))).json["ref"]
+    read = ResultStore.read
+
+    async def read_too_late(store: ResultStore, *arguments: Any) -> bytearray:
+        result_id = parse_reference(reference).result_id
+        await routes.database.execute("DELETE FROM noetl.result_store WHERE result_id = $1", result_id)
+        return await read(store, *arguments)
+
+    monkeypatch.setattr(ResultStore, "read", read_too_late)
+    answer = await resolve(client, reference)
+    assert (answer.status, answer.json["error"]) == (404, "result not found")
+
+
+async def test_full_disk_refuses_large_results_for_now(client: RawClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = (await put(client, body_of(b'"' + b"x" * (2 << 20) + b'"'))).json["ref"]
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("noetl.http.results._write_canonical", full)
+    answer = await resolve(client, reference)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
 
 
 async def test_chunked_upload_is_bounded_like_any_other(client: RawClient) -> None:
