@@ -76,6 +76,7 @@ class Transport:
         self._retries = retries
         self._slots = asyncio.Semaphore(connections)
         self._idle: list[Connection] = []
+        self._is_closed = False
         self._tls = tls
 
     async def request(
@@ -96,9 +97,8 @@ class Transport:
         attempt = 0
         while True:
             answer = await self._whole(method, path, body, headers or {}, repeatable, seconds or self._seconds)
-            pause = answer.retry_after
-            is_final = not repeatable or answer.status != 503 or attempt == self._retries
-            if is_final or pause is None or pause > LONGEST_PAUSE_SECONDS:
+            pause = self._pause(answer, attempt) if repeatable else None
+            if pause is None:
                 return answer
             attempt += 1
             await asyncio.sleep(pause)
@@ -106,14 +106,28 @@ class Transport:
     @asynccontextmanager
     async def stream(self, method: str, path: str) -> AsyncGenerator[StreamedAnswer]:
         """One exchange whose answer is taken piece by piece, inside the block. Raises NoAnswerError like `request`."""
-        async with self._exchange(method, path, None, {}, repeatable=True, seconds=self._seconds) as exchange:
-            connection, status, headers = exchange
-            yield StreamedAnswer(status, headers, self._timed(connection.pieces()))
+        attempt = 0
+        while True:
+            async with self._exchange(method, path, None, {}, repeatable=True, seconds=self._seconds) as exchange:
+                connection, status, headers = exchange
+                pause = self._pause(Answer(status, headers, b""), attempt)
+                if pause is None:
+                    yield StreamedAnswer(status, headers, self._timed(connection.pieces()))
+                    return
+            attempt += 1
+            await asyncio.sleep(pause)
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the kept connections, and each one in use as soon as its exchange ends."""
+        self._is_closed = True
         while self._idle:
             self._idle.pop().close()
+
+    def _pause(self, answer: Answer, attempt: int) -> float | None:
+        """Seconds after which a repeatable request is sent again; None when this answer to it is the last."""
+        pause = answer.retry_after
+        is_final = answer.status != 503 or attempt == self._retries
+        return None if is_final or pause is None or pause > LONGEST_PAUSE_SECONDS else pause
 
     async def _whole(
         self, method: str, path: str, body: Body, headers: Mapping[str, str], repeatable: bool, seconds: float
@@ -196,7 +210,7 @@ class Transport:
 
     def _give_back(self, connection: Connection) -> None:
         connection.end_sending()
-        if not connection.is_reusable:
+        if self._is_closed or not connection.is_reusable:
             connection.close()
             return
         connection.rest(asyncio.get_running_loop().time())

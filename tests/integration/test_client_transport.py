@@ -286,6 +286,26 @@ async def test_stream_that_is_left_early_leaves_its_connection() -> None:
         assert [number for number, _ in other.requests] == [0, 1]
 
 
+async def test_stream_of_a_busy_server_is_asked_for_again() -> None:
+    async with peer(BUSY, BUSY, EMPTY, stays=True) as (client, other):
+        async with client.results.stream("r") as pieces:
+            assert b"".join([piece async for piece in pieces]) == b"[]"
+        assert len(other.requests) == 3
+    async with peer(BUSY, stays=True) as (client, other):
+        with pytest.raises(UnavailableError, match="busy"):
+            async with client.results.stream("r"):
+                pass
+        assert len(other.requests) == 4
+
+
+async def test_connection_that_is_in_use_when_the_client_closes_is_closed_after_it() -> None:
+    async with peer(EMPTY, stays=True) as (client, other):
+        async with client.results.stream("r") as pieces:
+            client._transport.close()
+            assert b"".join([piece async for piece in pieces]) == b"[]"
+        await asyncio.wait_for(other.closed.wait(), 5)
+
+
 async def test_kept_connection_grows_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("noetl.client.transport.IDLE_SECONDS", -1.0)
     async with peer(EMPTY, stays=True) as (client, other):
