@@ -108,7 +108,7 @@ async def _execute(
     try:
         async with asyncio.timeout(seconds):
             return await follow(client, started.execution_id, console if show else None)
-    except (TimeoutError, asyncio.CancelledError):
+    except (TimeoutError, asyncio.CancelledError, NoetlClientError):
         try:
             await client.executions.cancel(started.execution_id, "the command line gave up")
         except NoetlClientError as error:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from rich.live import Live
 from rich.text import Text
 
 from noetl.cli.session import table
+from noetl.client import ApiError, NoetlClientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 
 REFRESH_SECONDS: Final = 0.1
 POLL_SECONDS: Final = 0.15
+TOLERATED_FAILURES: Final = 4
+"""So many failures in a row are taken for a restart of the server, not for its end."""
+FAILURE_PAUSE_SECONDS: Final = 1.0
+"""Pause after the first failure; the others are so many times as long."""
+FORGIVEN_SECONDS: Final = 120.0
+"""A failure so long after another begins a new row."""
 _COLOURS: Final = {
     "waiting": "dim", "running": "cyan", "done": "green", "error": "yellow", "failed": "red", "skipped": "dim",
 }  # fmt: skip
@@ -139,9 +147,25 @@ async def _show_live(view: ExecutionView, client: NoetlClient, execution_id: int
 
 
 async def _fill(view: ExecutionView, client: NoetlClient, execution_id: int) -> None:
-    async for event in client.executions.follow(execution_id, poll_seconds=POLL_SECONDS):
-        view.read(event)
-    view.status = (await client.executions.status(execution_id)).status
+    """Read the events to the end; a server that does not answer for a moment is asked again."""
+    seen: set[int] = set()
+    failures, failed_at = 0, 0.0
+    while True:
+        try:
+            async for event in client.executions.follow(execution_id, poll_seconds=POLL_SECONDS):
+                if event.event_id not in seen:
+                    seen.add(event.event_id)
+                    view.read(event)
+            view.status = (await client.executions.status(execution_id)).status
+        except NoetlClientError as error:
+            now = monotonic()
+            failures = failures + 1 if now - failed_at < FORGIVEN_SECONDS else 1
+            failed_at = now
+            if failures > TOLERATED_FAILURES or (isinstance(error, ApiError) and error.status < 500):
+                raise
+            await asyncio.sleep(failures * FAILURE_PAUSE_SECONDS)
+        else:
+            return
 
 
 async def _keep_drawing(draw: Callable[[], None]) -> None:
