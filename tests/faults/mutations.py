@@ -56,8 +56,8 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     ),
     "I4": Mutation(
         "noetl/messaging/reannouncer.py",
-        "if not waiting:",
-        "if True:",
+        "        for command in waiting:",
+        "        for command in waiting[:0]:",
         f"{RECOVERY}test_notifications_of_a_process_that_died_are_found_in_the_database",
     ),
     "I5": Mutation(
@@ -73,9 +73,9 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         "tests/unit/engine/test_engine_flows.py::test_failing_iteration_beside_a_running_branch_stops_only_its_loop",
     ),
     "I7": Mutation(
-        "noetl/store/executions.py",
-        "'RUNNING'",
-        "'COMPLETED'",
+        "noetl/store/progress.py",
+        "coalesce((SELECT status FROM ended), 'RUNNING')",
+        "coalesce((SELECT status FROM ended), 'COMPLETED')",
         "tests/integration/test_executions.py::test_one_derivation_of_the_status_for_list_and_status",
     ),
     "I8": Mutation(
@@ -128,12 +128,12 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     ),
     "I19": Mutation(
         WORK,
-        '"playbook_cancelled",\n            "CANCELLED",',
-        '"playbook_noted",\n            "CANCELLED",',
+        'scope.append("playbook_cancelled",',
+        'scope.append("playbook_noted",',
         f"{LEDGER}test_cancelled_execution_issues_and_gives_out_nothing",
     ),
     "I20": Mutation(
-        "noetl/store/migrations/010_ledger.sql",
+        "noetl/store/migrations/012_compression.sql",
         "    IF stale THEN",
         "    IF false THEN",
         f"{LEDGER}test_two_processes_on_one_database_decide_once",

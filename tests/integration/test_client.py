@@ -241,7 +241,7 @@ async def test_upload_beyond_the_limit_is_refused_before_it_is_sent(make_server:
 
     async def source() -> AsyncIterator[bytes]:
         nonlocal sent
-        for _ in range(400):
+        for _ in range(4_000):
             sent += 1
             yield b" " * 100_000
         yield b"1"
@@ -249,9 +249,9 @@ async def test_upload_beyond_the_limit_is_refused_before_it_is_sent(make_server:
     server = await make_server({"NOETL_RESULT_MAX_BYTES": "3000000", "NATS_URL": ""})
     async with NoetlClient(server.url) as noetl:
         with pytest.raises(BadRequestError, match="length limit exceeded") as refusal:
-            await noetl.results.put_stream(1, "huge", source(), size=40_000_001)
+            await noetl.results.put_stream(1, "huge", source(), size=400_000_001)
         assert (refusal.value.status, refusal.value.code) == (413, "too_large")
-    assert sent < 400
+    assert sent < 4_000
 
 
 async def test_missing_streamed_result_is_an_error_of_the_same_kind(noetl: NoetlClient, execution_id: int) -> None:
