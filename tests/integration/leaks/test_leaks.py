@@ -66,6 +66,7 @@ def marked_environment(families: Families, database_url: str, nats_url: str) -> 
         "NOETL_ENCRYPTION_KEY_PREVIOUS": base64.b64encode((secret.fingerprint * 4).encode()[:32]).decode(),
         **{f"{kind}_PROXY": f"http://u:{secret.token(kind)}@127.0.0.1:9" for kind in ("HTTP", "HTTPS", "ALL")},
         **{name: secret.token(name) for name in SECRET_TEXTS},
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS": f"authorization={secret.token('OTEL_EXPORTER_OTLP_TRACES_HEADERS')}",
         "RUST_LOG": "trace",
         "NOETL_DEBUG": "true",
     }
