@@ -25,6 +25,10 @@ _EVENT_TYPES: Final = (
 ).split(", ")
 _UPDATE_TYPES: Final = "bigint[], bigint[], text[], text[], timestamptz[], text[], bigint[], integer[]".split(", ")
 LIFE: Final = START | TERMINAL
+_COMMAND: Final = 16
+"""Place of the command's id in an event's row."""
+MANY_COMMANDS: Final = 64
+"""Commands of one batch, as a loop issues, beyond which looking each up costs more than reading its context twice."""
 _KEY_TYPES: Final = ["text[]", "bigint[]", "integer[]"]
 
 
@@ -206,6 +210,7 @@ class LedgerStore:
         arguments = ", ".join(f"${number}::{kind}" for number, kind in enumerate(types, 1))
         append = "SELECT execution_id, log_position, is_stale FROM {schema}.ledger_append_{variant}({arguments})"
         self._append = append.format(schema=schema, variant=2, arguments=arguments)
+        self._append_many = append.format(schema=schema, variant=1, arguments=arguments)
         self._append_life = append.format(schema=schema, variant=3, arguments=arguments)
         self._bound = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '15s'"
         self._lock = "SELECT pg_advisory_xact_lock(held.id) FROM unnest($1::bigint[]) AS held(id)"
@@ -233,7 +238,10 @@ class LedgerStore:
             *_columns(rows.updates, len(_UPDATE_TYPES)),
             *_columns(rows.keys, len(_KEY_TYPES)),
         ]
-        records = await connection.fetch(self._append_life if rows.has_life else self._append, *columns)
+        statement = self._append_life if rows.has_life else self._append
+        if not rows.has_life and sum(event[_COMMAND] is not None for event in rows.events) > MANY_COMMANDS:
+            statement = self._append_many
+        records = await connection.fetch(statement, *columns)
         stale = [record["execution_id"] for record in records if record["is_stale"]]
         if stale:
             raise StaleStateError(stale)
