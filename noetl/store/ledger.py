@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 
-from noetl.engine.events import START, TERMINAL
 from noetl.errors import DatabaseError, DatabaseUnavailableError
 from noetl.store.database import ConnectionLostError, hide_row, translate
 
@@ -24,24 +23,15 @@ _EVENT_TYPES: Final = (
     " text[], text[], text[], text[], bigint[], integer[]"
 ).split(", ")
 _UPDATE_TYPES: Final = "bigint[], bigint[], text[], text[], timestamptz[], text[], bigint[], integer[]".split(", ")
-LIFE: Final = START | TERMINAL
-_COMMAND: Final = 16
-"""Place of the command's id in an event's row."""
-_LATEST_EVENT: Final = 6
-"""Place of the latest event's id in an update of a command."""
-MANY_COMMANDS: Final = 64
-"""Commands of one batch, as a loop issues, beyond which looking each up costs more than reading its context twice."""
 _KEY_TYPES: Final = ["text[]", "bigint[]", "integer[]"]
 
 
 class BatchRows:
     """The rows of one batch, collected in the order in which they are written."""
 
-    __slots__ = ("events", "has_life", "keys", "updates", "witness")
+    __slots__ = ("events", "keys", "updates", "witness")
 
     def __init__(self) -> None:
-        self.has_life = False
-        """Whether an execution begins or ends."""
         self.events: list[tuple[Any, ...]] = []
         self.updates: list[tuple[Any, ...]] = []
         self.keys: list[tuple[str, int, int]] = []
@@ -72,7 +62,6 @@ class BatchRows:
         iteration_index: int | None = None,
     ) -> None:
         """Add one event; ``command_row_id`` also makes its row in ``noetl.command``. JSON columns are texts."""
-        self.has_life = self.has_life or event_type in LIFE
         self.events.append(
             (
                 execution_id,
@@ -210,10 +199,7 @@ class LedgerStore:
     def __init__(self, schema: str) -> None:
         types = ["bigint[]", "bigint[]", *_EVENT_TYPES, *_UPDATE_TYPES, *_KEY_TYPES]
         arguments = ", ".join(f"${number}::{kind}" for number, kind in enumerate(types, 1))
-        append = "SELECT execution_id, log_position, is_stale FROM {schema}.ledger_append_{variant}({arguments})"
-        self._append = append.format(schema=schema, variant=2, arguments=arguments)
-        self._append_many = append.format(schema=schema, variant=1, arguments=arguments)
-        self._append_life = append.format(schema=schema, variant=3, arguments=arguments)
+        self._append = f"SELECT execution_id, log_position, is_stale FROM {schema}.ledger_append_4({arguments})"
         self._bound = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '15s'"
         self._lock = "SELECT pg_advisory_xact_lock(held.id) FROM unnest($1::bigint[]) AS held(id)"
         self._positions = f"""
@@ -240,20 +226,11 @@ class LedgerStore:
             *_columns(rows.updates, len(_UPDATE_TYPES)),
             *_columns(rows.keys, len(_KEY_TYPES)),
         ]
-        records = await connection.fetch(self._statement(rows), *columns)
+        records = await connection.fetch(self._append, *columns)
         stale = [record["execution_id"] for record in records if record["is_stale"]]
         if stale:
             raise StaleStateError(stale)
         return {record["execution_id"]: record["log_position"] for record in records}
-
-    def _statement(self, rows: BatchRows) -> str:
-        if rows.has_life:
-            return self._append_life
-        is_large = sum(event[_COMMAND] is not None for event in rows.events) > MANY_COMMANDS
-        # The former function knows no updates that leave the latest event of a command as it is.
-        if is_large and all(update[_LATEST_EVENT] is not None for update in rows.updates):
-            return self._append_many
-        return self._append
 
     async def lock(self, connection: Connection, executions: Sequence[int]) -> None:
         """Take the executions' locks for the rest of the transaction; ascending ids, or two batches deadlock."""
