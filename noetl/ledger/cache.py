@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 RECENT_EVENTS: Final = 256
 RECENT_EVENT_BYTES: Final = 160
+SPENT_PART: Final = 8
+"""Entries that are hardly needed any more may have this part of the budget: one eighth."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -43,15 +45,25 @@ class ExecutionEntry:
         """Size in memory."""
         return self.state.approximate_bytes + RECENT_EVENT_BYTES * len(self.recent)
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing but late events and repetitions can come, soon if at all: the execution has ended."""
+        return self.state.terminal
+
 
 class ByteBoundedCache(Generic[K, V]):
-    """Least recently used entries within a byte budget; the newest entry stays even if it alone exceeds it."""
+    """Least recently used entries within a byte budget; the newest entry stays even if it alone exceeds it.
 
-    __slots__ = ("_entries", "_sizes", "budget", "bytes", "evictions", "hits", "misses")
+    Spent entries go first: a process that runs short executions for days holds the running ones, not the last 20,000.
+    """
+
+    __slots__ = ("_entries", "_sizes", "_spent", "_spent_bytes", "budget", "bytes", "evictions", "hits", "misses")
 
     def __init__(self, budget: int) -> None:
         self._entries: OrderedDict[K, V] = OrderedDict()
         self._sizes: dict[K, int] = {}
+        self._spent: OrderedDict[K, None] = OrderedDict()
+        self._spent_bytes = 0
         self.budget = budget
         self.bytes = 0
         self.hits = 0
@@ -75,18 +87,30 @@ class ByteBoundedCache(Generic[K, V]):
         """The entry without touching its age or the counters."""
         return self._entries.get(key)
 
-    def put(self, key: K, entry: V, size: int) -> None:
-        """Insert or replace, then evict the oldest entries until the budget holds."""
-        self.bytes += size - self._sizes.get(key, 0)
-        self._sizes[key] = size
+    def put(self, key: K, entry: V, size: int, *, is_spent: bool = False) -> None:
+        """Insert or replace, then evict spent and old entries until the budget holds."""
+        self.discard(key)
         self._entries[key] = entry
-        self._entries.move_to_end(key)
+        self._sizes[key] = size
+        self.bytes += size
+        if is_spent:
+            self._spent[key] = None
+            self._spent_bytes += size
+            while self._spent_bytes > self.budget // SPENT_PART and len(self._spent) > 1:
+                self._evict(next(iter(self._spent)))
         while self.bytes > self.budget and len(self._entries) > 1:
-            oldest, _ = self._entries.popitem(last=False)
-            self.bytes -= self._sizes.pop(oldest)
-            self.evictions += 1
+            self._evict(next(iter(self._entries)))
 
     def discard(self, key: K) -> None:
         """Forget an entry, if it is there."""
-        if self._entries.pop(key, None) is not None:
-            self.bytes -= self._sizes.pop(key)
+        if self._entries.pop(key, None) is None:
+            return
+        size = self._sizes.pop(key)
+        self.bytes -= size
+        if key in self._spent:
+            del self._spent[key]
+            self._spent_bytes -= size
+
+    def _evict(self, key: K) -> None:
+        self.discard(key)
+        self.evictions += 1

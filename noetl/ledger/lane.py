@@ -230,7 +230,7 @@ class Lane:
         for execution_id, position in positions.items():
             scope.entries[execution_id].state.cursor = position
         for execution_id, entry in scope.entries.items():
-            services.cache.put(execution_id, entry, entry.approximate_bytes)
+            services.cache.put(execution_id, entry, entry.approximate_bytes, is_spent=entry.is_spent)
 
     def _resolve(self, batch: Sequence[Work], scope: BatchScope) -> None:
         for work, outcome in zip(batch, scope.outcomes, strict=True):

@@ -105,5 +105,5 @@ class StateLoader:
         if present is not None:
             return present
         entry = ExecutionEntry(state, playbook)
-        self._cache.put(execution_id, entry, entry.approximate_bytes)
+        self._cache.put(execution_id, entry, entry.approximate_bytes, is_spent=entry.is_spent)
         return entry
