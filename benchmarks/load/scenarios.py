@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 POST_EVENT: Final = "POST /api/events"
 WARM_UP_SECONDS: Final = 1.0
 COMMANDS_OF_A_SIZE: Final = 1_000
+PLAYBOOKS_BESIDE_READS: Final = 8
+"""Started per second: little, and the same for a slow server and a fast one."""
 """Small loops and chains are repeated until about so many commands have run."""
 QUIET_SECONDS: Final = 2.0
 """After an overload: the time in which the server must be itself again."""
@@ -189,7 +191,7 @@ async def _sized(
 
 
 async def reads(target: Target, *, connections: int, seconds: float) -> Figures:
-    """What people and dashboards read, in turn, while 8 workers run playbooks of 5 steps."""
+    """What people and dashboards read, in turn, while workers run a few playbooks of 5 steps a second."""
     await register(target, "bench/chain5", chain(5))
     async with Workers(target, 8) as crew:
         ids = [await execute(target, "bench/chain5") for _ in range(20)]
@@ -203,16 +205,16 @@ async def reads(target: Target, *, connections: int, seconds: float) -> Figures:
             "/api/health",
         ]
 
-        async def background() -> None:
+        async def start_playbooks() -> None:
             while True:
-                await crew.finished(await execute(target, "bench/chain5"))
+                await execute(target, "bench/chain5")
+                await asyncio.sleep(1 / PLAYBOOKS_BESIDE_READS)
 
-        running = [asyncio.create_task(background()) for _ in range(8)]
+        beside = asyncio.create_task(start_playbooks())
         requests = [encode("GET", path) for path in paths]
         figures = await closed_loop(target, requests, "GET", connections, seconds)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        beside.cancel()
+        await asyncio.gather(beside, return_exceptions=True)
     figures.notes["commands_beside"] = crew.figures.count
     return figures
 

@@ -105,11 +105,10 @@ class ExecutionRoutes:
         execution_id = path_integer(request, "execution_id")
         page = EventFilter.of(Query(request))
         write_id = self._ids.of(request)
-        head = await self._executions.head(execution_id)
-        progress = None if head is None else await self._executions.progress(execution_id)
-        if head is None or progress is None:
+        overview = await self._executions.overview(execution_id)
+        if overview is None:
             raise NotFoundError(f"Execution not found: {execution_id}")
-        members = _head_members(head, progress, write_id)
+        members = _head_members(*overview, write_id)
         if page is None:
             order = await self._executions.event_order(execution_id)
             return await json_stream_response(self._detail_parts(members, execution_id, order, write_id))

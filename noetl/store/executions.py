@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +17,9 @@ from noetl.store.settlement import SettlementStore
 from noetl.store.tally import TallyStore, jump
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Sequence
 
+    from noetl.store.connection import Connection, Record
     from noetl.store.database import Database
 
 SETTLE_PAUSE_SECONDS: Final = 1.0
@@ -214,23 +216,31 @@ class ExecutionStore:
             ) AS counted
             ORDER BY {ORDER}"""
 
-    async def head(self, execution_id: int) -> ExecutionHead | None:
-        """What started an execution; None when it has no start event."""
-        record = await self._database.fetchrow(self._head, execution_id)
-        return None if record is None else ExecutionHead(**record)
+    async def overview(self, execution_id: int) -> tuple[ExecutionHead, ExecutionProgress] | None:
+        """What started an execution and how far it is; None when it has no start event."""
+
+        async def read(connection: Connection) -> tuple[Record | None, Record | None]:
+            head = await connection.fetchrow(self._head, execution_id)
+            return head, None if head is None else await connection.fetchrow(self._progress, execution_id)
+
+        head, progress = await self._database.read_one(read)
+        return None if head is None or progress is None else (ExecutionHead(**head), ExecutionProgress(**progress))
 
     async def progress(self, execution_id: int) -> ExecutionProgress | None:
         """Progress of an execution; None when it has no event at all."""
-        record = await self._database.fetchrow(self._progress, execution_id)
+        record = await self._database.read_one(lambda connection: connection.fetchrow(self._progress, execution_id))
         return None if record is None else ExecutionProgress(**record)
 
     async def is_cancelled(self, execution_id: int) -> bool:
         """Whether the log has a cancellation; False for an unknown execution."""
-        return bool(await self._database.fetchval(self._is_cancelled, execution_id))
+        return bool(
+            await self._database.read_one(lambda connection: connection.fetchval(self._is_cancelled, execution_id))
+        )
 
     async def event_order(self, execution_id: int) -> list[int]:
         """Ids of all events by time. That order has no index, so it is taken once, before rows are fetched by id."""
-        return [record["event_id"] for record in await self._database.fetch(self._event_order, execution_id)]
+        records = await self._database.read_one(lambda connection: connection.fetch(self._event_order, execution_id))
+        return [record["event_id"] for record in records]
 
     async def event_page(
         self, execution_id: int, *, since_event_id: int | None, event_type: str | None, limit: int, offset: int
@@ -240,10 +250,13 @@ class ExecutionStore:
         filters = {name: value for name, value in given.items() if value is not None}
         total_sql, page_sql = self.event_page_sql(*filters)
         arguments = [execution_id, *filters.values()]
-        async with self._database.transaction(readonly=True) as connection:
+
+        async def read(connection: Connection) -> tuple[int, list[int]]:
             total = await connection.fetchval(total_sql, *arguments)
             records = await connection.fetch(page_sql, *arguments, limit, offset)
-        return int(total), [record["event_id"] for record in records]
+            return int(total), [record["event_id"] for record in records]
+
+        return await self._database.read_one(read)
 
     async def events(self, execution_id: int, order: Sequence[int]) -> AsyncGenerator[Sequence[EventRow]]:
         """The events with these ids, in this order, in pages that are small where rows are large.
@@ -252,7 +265,8 @@ class ExecutionStore:
         """
         first, rows = 0, FIRST_EVENT_ROWS
         while wanted := order[first : first + rows]:
-            page = [EventRow(**record) for record in await self._database.fetch(self._events, execution_id, wanted)]
+            read = partial(_fetch, self._events, execution_id, wanted)
+            page = [EventRow(**record) for record in await self._database.read_one(read)]
             size = sum(len(row.result or "") + len(row.error or "") for row in page)
             yield page
             first += len(wanted)
@@ -281,3 +295,7 @@ class ExecutionStore:
         if now >= self._settle_at:
             self._settle_at = now + SETTLE_PAUSE_SECONDS
             await self.settlement.settle_recent()
+
+
+def _fetch(sql: str, execution_id: int, wanted: Sequence[int], connection: Connection) -> Awaitable[list[Record]]:
+    return connection.fetch(sql, execution_id, wanted)

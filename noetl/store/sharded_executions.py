@@ -56,9 +56,9 @@ class ShardedExecutions:
         rows.sort(key=lambda row: row.started_at or _LONG_AGO, reverse=True)
         return rows[offset : offset + limit]
 
-    def head(self, execution_id: int) -> Awaitable[ExecutionHead | None]:
-        """`ExecutionStore.head`."""
-        return self._of(execution_id).head(execution_id)
+    def overview(self, execution_id: int) -> Awaitable[tuple[ExecutionHead, ExecutionProgress] | None]:
+        """`ExecutionStore.overview`."""
+        return self._of(execution_id).overview(execution_id)
 
     def progress(self, execution_id: int) -> Awaitable[ExecutionProgress | None]:
         """`ExecutionStore.progress`."""

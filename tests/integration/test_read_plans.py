@@ -84,6 +84,12 @@ async def test_a_page_of_events_reads_its_rows(long_log: Database, mode: str, fi
     assert await rows_of(long_log, mode, sql, LONG, *filters.values(), 100, 50) <= 250 + 16
 
 
+async def test_rows_of_a_detail_are_looked_up_by_id(long_log: Database) -> None:
+    wanted = [LONG + 9_000 + number for number in range(16)]
+    sql = ExecutionStore(long_log)._events
+    assert await rows_of(long_log, "force_generic_plan", sql, LONG, wanted) <= 2 * len(wanted)
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_page_of_a_replay_reads_its_rows(long_log: Database, mode: str) -> None:
     sql = ReplayStore(long_log)._page
