@@ -13,6 +13,7 @@ from noetl.http.ids import JsonIds
 from noetl.http.requests import Query, json_body, path_integer, refuse_nul
 from noetl.http.responses import json_response, timestamp
 from noetl.http.streams import json_stream_response
+from noetl.store.executions import DetailPage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from noetl.http.application import HttpApplication
     from noetl.http.ids import WriteId
-    from noetl.store.executions import EventRow, ExecutionHead, ExecutionProgress, ExecutionRow
+    from noetl.store.executions import EventRow, ExecutionDetail, ExecutionHead, ExecutionProgress, ExecutionRow
     from noetl.store.sharded_executions import Executions
 
 DEFAULT_LIMIT: Final = 50
@@ -103,44 +104,21 @@ class ExecutionRoutes:
     async def detail(self, request: Request) -> Response:
         """One execution with its events: all of them in order of time, or a page of them, newest first (fix 16)."""
         execution_id = path_integer(request, "execution_id")
-        page = EventFilter.of(Query(request))
+        filtered = EventFilter.of(Query(request))
+        page = None if filtered is None else filtered.page_of_store()
         write_id = self._ids.of(request)
-        overview = await self._executions.overview(execution_id)
-        if overview is None:
+        detail = await self._executions.detail(execution_id, page)
+        if detail is None:
             raise NotFoundError(f"Execution not found: {execution_id}")
-        members = _head_members(*overview, write_id)
-        if page is None:
-            order = await self._executions.event_order(execution_id)
-            return await json_stream_response(self._detail_parts(members, execution_id, order, write_id))
-        total, order = await self._executions.event_page(
-            execution_id,
-            since_event_id=page.since_event_id,
-            event_type=page.event_type,
-            limit=page.page_size,
-            offset=(page.page - 1) * page.page_size,
-        )
-        pages = -(-total // page.page_size)
-        pagination = {
-            "page": page.page,
-            "page_size": page.page_size,
-            "total_events": total,
-            "total_pages": pages,
-            "has_next": page.page < pages,
-            "has_prev": page.page > 1,
-        }
-        return await json_stream_response(self._detail_parts(members, execution_id, order, write_id, pagination))
+        pagination = None if filtered is None else filtered.pagination(detail.total)
+        return await json_stream_response(self._detail_parts(execution_id, detail, pagination, write_id))
 
     async def _detail_parts(
-        self,
-        members: dict[str, Any],
-        execution_id: int,
-        order: list[int],
-        write_id: WriteId,
-        pagination: dict[str, Any] | None = None,
+        self, execution_id: int, detail: ExecutionDetail, pagination: dict[str, Any] | None, write_id: WriteId
     ) -> AsyncGenerator[bytes]:
-        yield orjson.dumps(members)[:-1] + b',"events":['
+        yield orjson.dumps(_head_members(detail.head, detail.progress, write_id))[:-1] + b',"events":['
         separator = b""
-        async for rows in self._executions.events(execution_id, order):
+        async for rows in self._executions.events(execution_id, detail):
             for row in rows:
                 yield separator + orjson.dumps(_event_members(row, write_id))
                 separator = b","
@@ -230,6 +208,23 @@ class EventFilter(msgspec.Struct):
             since_event_id=since_event_id,
             event_type=event_type,
         )
+
+    def page_of_store(self) -> DetailPage:
+        """What the store is asked for."""
+        offset = (self.page - 1) * self.page_size
+        return DetailPage(self.page_size, offset, self.since_event_id, self.event_type)
+
+    def pagination(self, total: int) -> dict[str, Any]:
+        """The member that tells which page this is, of so many events."""
+        pages = -(-total // self.page_size)
+        return {
+            "page": self.page,
+            "page_size": self.page_size,
+            "total_events": total,
+            "total_pages": pages,
+            "has_next": self.page < pages,
+            "has_prev": self.page > 1,
+        }
 
 
 async def _cancel_body(request: Request) -> CancelRequest:

@@ -306,9 +306,14 @@ class Database:
         """
 
         async def run(connection: Connection) -> T:
-            async with connection.transaction(readonly=True):
-                await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-                return await operation(connection)
+            await connection.execute("BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_generic_plan")
+            try:
+                found = await operation(connection)
+                await connection.execute("COMMIT")
+            except BaseException:
+                connection.terminate()  # an open transaction must not go back to the pool
+                raise
+            return found
 
         return await self._run(run, retry=True)
 

@@ -84,6 +84,26 @@ class EventRow(msgspec.Struct, gc=False):
     error: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class DetailPage:
+    """Which events of an execution, highest id first; None does not filter."""
+
+    limit: int
+    offset: int
+    since_event_id: int | None = None
+    event_type: str | None = None
+
+
+class ExecutionDetail(msgspec.Struct, gc=False):
+    """An execution and which events of it are wanted: how many without paging, their ids, the first of their rows."""
+
+    head: ExecutionHead
+    progress: ExecutionProgress
+    total: int
+    order: list[int]
+    first: list[EventRow]
+
+
 class ExecutionStore:
     """Statements on ``execution`` and, for one execution at a time, ``event``."""
 
@@ -216,15 +236,38 @@ class ExecutionStore:
             ) AS counted
             ORDER BY {ORDER}"""
 
-    async def overview(self, execution_id: int) -> tuple[ExecutionHead, ExecutionProgress] | None:
-        """What started an execution and how far it is; None when it has no start event."""
+    async def detail(self, execution_id: int, page: DetailPage | None = None) -> ExecutionDetail | None:
+        """An execution with all events in order of time, or a page of them (spec 10, section 6.2 and fix 16).
 
-        async def read(connection: Connection) -> tuple[Record | None, Record | None]:
+        None when it has no start event. `events` gives the rows.
+        """
+
+        async def read(connection: Connection) -> ExecutionDetail | None:
             head = await connection.fetchrow(self._head, execution_id)
-            return head, None if head is None else await connection.fetchrow(self._progress, execution_id)
+            progress = None if head is None else await connection.fetchrow(self._progress, execution_id)
+            if head is None or progress is None:
+                return None
+            if page is None:
+                # That order has no index, so it is taken once, before rows are fetched by id.
+                order = await connection.fetch(self._event_order, execution_id)
+                total = len(order)
+            else:
+                given = {"event_id >": page.since_event_id, "event_type =": page.event_type}
+                filters = {name: value for name, value in given.items() if value is not None}
+                count, wanted = self.event_page_sql(*filters)
+                total = await connection.fetchval(count, execution_id, *filters.values())
+                order = await connection.fetch(wanted, execution_id, *filters.values(), page.limit, page.offset)
+            ids = [record["event_id"] for record in order]
+            first = await connection.fetch(self._events, execution_id, ids[:FIRST_EVENT_ROWS]) if ids else []
+            return ExecutionDetail(
+                ExecutionHead(**head),
+                ExecutionProgress(**progress),
+                int(total),
+                ids,
+                [EventRow(**row) for row in first],
+            )
 
-        head, progress = await self._database.read_one(read)
-        return None if head is None or progress is None else (ExecutionHead(**head), ExecutionProgress(**progress))
+        return await self._database.read_one(read)
 
     async def progress(self, execution_id: int) -> ExecutionProgress | None:
         """Progress of an execution; None when it has no event at all."""
@@ -237,45 +280,25 @@ class ExecutionStore:
             await self._database.read_one(lambda connection: connection.fetchval(self._is_cancelled, execution_id))
         )
 
-    async def event_order(self, execution_id: int) -> list[int]:
-        """Ids of all events by time. That order has no index, so it is taken once, before rows are fetched by id."""
-        records = await self._database.read_one(lambda connection: connection.fetch(self._event_order, execution_id))
-        return [record["event_id"] for record in records]
-
-    async def event_page(
-        self, execution_id: int, *, since_event_id: int | None, event_type: str | None, limit: int, offset: int
-    ) -> tuple[int, list[int]]:
-        """Number of matching events, and the ids of one page of them, highest first (spec 10, fix 16)."""
-        given = {"event_id >": since_event_id, "event_type =": event_type}
-        filters = {name: value for name, value in given.items() if value is not None}
-        total_sql, page_sql = self.event_page_sql(*filters)
-        arguments = [execution_id, *filters.values()]
-
-        async def read(connection: Connection) -> tuple[int, list[int]]:
-            total = await connection.fetchval(total_sql, *arguments)
-            records = await connection.fetch(page_sql, *arguments, limit, offset)
-            return int(total), [record["event_id"] for record in records]
-
-        return await self._database.read_one(read)
-
-    async def events(self, execution_id: int, order: Sequence[int]) -> AsyncGenerator[Sequence[EventRow]]:
-        """The events with these ids, in this order, in pages that are small where rows are large.
+    async def events(self, execution_id: int, detail: ExecutionDetail) -> AsyncGenerator[Sequence[EventRow]]:
+        """The events of a detail, in its order, in pages that are small where rows are large.
 
         Between two pages no connection is held, however slowly the client reads.
         """
-        first, rows = 0, FIRST_EVENT_ROWS
-        while wanted := order[first : first + rows]:
-            read = partial(_fetch, self._events, execution_id, wanted)
-            page = [EventRow(**record) for record in await self._database.read_one(read)]
-            size = sum(len(row.result or "") + len(row.error or "") for row in page)
+        page, begin = detail.first, 0
+        while page:
             yield page
-            first += len(wanted)
-            rows = rows_of_next_page(len(wanted), size, HIGHEST_EVENT_ROWS)
+            begin += len(page)
+            size = sum(len(row.result or "") + len(row.error or "") for row in page)
+            wanted = detail.order[begin : begin + rows_of_next_page(len(page), size, HIGHEST_EVENT_ROWS)]
+            read = partial(_fetch, self._events, execution_id, wanted)
+            page = [EventRow(**record) for record in await self._database.read_one(read)] if wanted else []
 
     def event_page_sql(self, *filters: str) -> tuple[str, str]:
-        """The two statements of `event_page`; a filter is a column and an operator, its value ``$2`` and so on.
+        """The statements for the number of matching events and for the ids of one page of them, highest first.
 
-        Rows that are skipped are read from an index alone.
+        A filter is a column and an operator, its value ``$2`` and so on. Rows that are skipped are read from an index
+        alone.
         """
         conditions = "".join(f" AND {name} ${number}" for number, name in enumerate(filters, 2))
         matching = f"FROM {self._event} WHERE execution_id = $1{conditions}"

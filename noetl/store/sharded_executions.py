@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from noetl.store.connection import Record
     from noetl.store.database import Database
-    from noetl.store.executions import EventRow, ExecutionHead, ExecutionProgress, ExecutionRow
+    from noetl.store.executions import DetailPage, EventRow, ExecutionDetail, ExecutionProgress, ExecutionRow
     from noetl.store.shards import Shards
 
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
@@ -56,9 +56,9 @@ class ShardedExecutions:
         rows.sort(key=lambda row: row.started_at or _LONG_AGO, reverse=True)
         return rows[offset : offset + limit]
 
-    def overview(self, execution_id: int) -> Awaitable[tuple[ExecutionHead, ExecutionProgress] | None]:
-        """`ExecutionStore.overview`."""
-        return self._of(execution_id).overview(execution_id)
+    def detail(self, execution_id: int, page: DetailPage | None = None) -> Awaitable[ExecutionDetail | None]:
+        """`ExecutionStore.detail`."""
+        return self._of(execution_id).detail(execution_id, page)
 
     def progress(self, execution_id: int) -> Awaitable[ExecutionProgress | None]:
         """`ExecutionStore.progress`."""
@@ -68,21 +68,9 @@ class ShardedExecutions:
         """`ExecutionStore.is_cancelled`."""
         return self._of(execution_id).is_cancelled(execution_id)
 
-    def event_order(self, execution_id: int) -> Awaitable[list[int]]:
-        """`ExecutionStore.event_order`."""
-        return self._of(execution_id).event_order(execution_id)
-
-    def events(self, execution_id: int, order: Sequence[int]) -> AsyncGenerator[Sequence[EventRow]]:
+    def events(self, execution_id: int, detail: ExecutionDetail) -> AsyncGenerator[Sequence[EventRow]]:
         """`ExecutionStore.events`."""
-        return self._of(execution_id).events(execution_id, order)
-
-    def event_page(
-        self, execution_id: int, *, since_event_id: int | None, event_type: str | None, limit: int, offset: int
-    ) -> Awaitable[tuple[int, list[int]]]:
-        """`ExecutionStore.event_page`."""
-        return self._of(execution_id).event_page(
-            execution_id, since_event_id=since_event_id, event_type=event_type, limit=limit, offset=offset
-        )
+        return self._of(execution_id).events(execution_id, detail)
 
     async def unfinished_descendants(self, execution_id: int) -> list[int]:
         """Executions that this one started, directly or not, and that have not ended, by id; one query per generation.

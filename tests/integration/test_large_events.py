@@ -14,7 +14,7 @@ from noetl.ledger.loader import FIRST_PAGE_ROWS, StateLoader
 from noetl.ledger.playbooks import Playbooks
 from noetl.store.catalog import CatalogStore
 from noetl.store.events import EventStore
-from noetl.store.executions import FIRST_EVENT_ROWS, ExecutionStore
+from noetl.store.executions import FIRST_EVENT_ROWS, DetailPage, ExecutionStore
 from noetl.store.pages import PAGE_BYTES
 from tests.integration.ledger_harness import open_ledger
 
@@ -93,10 +93,11 @@ async def test_a_state_is_rebuilt_from_pages_of_bounded_size(
 
 async def test_a_detail_is_read_in_pages_of_bounded_size(database: Database) -> None:
     store = ExecutionStore(database)
-    total, order = await store.event_page(EXECUTION, since_event_id=None, event_type=None, limit=500, offset=0)
-    assert (total, order) == (ROWS + 1, list(range(ROWS, -1, -1)))
-    pages = [page async for page in store.events(EXECUTION, order)]
-    assert [row.event_id for page in pages for row in page] == order
+    detail = await store.detail(EXECUTION, DetailPage(limit=500, offset=0))
+    assert detail is not None
+    assert (detail.total, detail.order) == (ROWS + 1, list(range(ROWS, -1, -1)))
+    pages = [page async for page in store.events(EXECUTION, detail)]
+    assert [row.event_id for page in pages for row in page] == detail.order
     assert len(pages[0]) == FIRST_EVENT_ROWS
     assert all(sum(len(row.result or "") for row in page) < 2 * PAGE_BYTES for page in pages[1:])
 
