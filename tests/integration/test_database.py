@@ -82,6 +82,19 @@ async def test_an_error_inside_a_transaction_rolls_it_back(database: Database) -
     assert await database.fetchval("SELECT count(*) FROM rolled") == 0
 
 
+async def test_reads_of_one_execution_leave_no_transaction_and_no_setting_behind(database: Database) -> None:
+    state = "SELECT current_setting('transaction_read_only') || current_setting('plan_cache_mode')"
+    assert await database.read_one(lambda connection: connection.fetchval(state)) == "onforce_generic_plan"
+    with pytest.raises(RefusedStatementError, match="Database error"):
+        await database.read_one(lambda connection: connection.fetchval("SELECT 1 / 0"))
+    reading = asyncio.create_task(database.read_one(lambda connection: connection.execute("SELECT pg_sleep(30)")))
+    await asyncio.sleep(0.05)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert await asyncio.gather(*(database.fetchval(state) for _ in range(9))) == ["offauto"] * 9
+
+
 async def test_an_exhausted_pool_answers_unavailable_and_recovers(database: Database) -> None:
     release = asyncio.Event()
     held = asyncio.Barrier(4)
