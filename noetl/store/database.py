@@ -242,7 +242,7 @@ class Database:
         try:
             yield connection
         except asyncpg.InterfaceError as error:
-            if connection.is_closed():
+            if _is_lost(connection):
                 raise ConnectionLostError(UNREACHABLE, detail=f"Database error: {error}") from error
             raise translate(error) or error from error
         except asyncpg.InternalClientError as error:
@@ -311,7 +311,8 @@ class Database:
                 found = await operation(connection)
                 await connection.execute("COMMIT")
             except BaseException:
-                connection.terminate()  # an open transaction must not go back to the pool
+                if not _is_lost(connection):
+                    connection.terminate()  # an open transaction must not go back to the pool
                 raise
             return found
 
@@ -398,6 +399,14 @@ def _create_pool(settings: DatabaseSettings, connect_arguments: Mapping[str, Any
         max_inactive_connection_lifetime=MAXIMUM_IDLE_SECONDS,
         reset=_keep_session,
     )
+
+
+def _is_lost(connection: Connection) -> bool:
+    """Whether a connection of the pool is closed; one that broke may have been taken back from its user already."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True
 
 
 async def _keep_session(_connection: object) -> None:

@@ -14,6 +14,7 @@ from noetl.store.database import ConnectionLostError, Database, RefusedStatement
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from noetl.store.connection import Connection
     from tests.conftest import MakePostgres
 
 UNUSED_PORT = 1
@@ -93,6 +94,20 @@ async def test_reads_of_one_execution_leave_no_transaction_and_no_setting_behind
     with pytest.raises(asyncio.CancelledError):
         await reading
     assert await asyncio.gather(*(database.fetchval(state) for _ in range(9))) == ["offauto"] * 9
+
+
+async def test_a_read_whose_connection_breaks_is_made_again(database: Database) -> None:
+    calls = 0
+
+    async def read(connection: Connection) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await connection.fetch("SELECT pg_terminate_backend(pg_backend_pid())")
+        return await connection.fetchval("SELECT 7")
+
+    assert await database.read_one(read) == 7
+    assert calls == 2
 
 
 async def test_an_exhausted_pool_answers_unavailable_and_recovers(database: Database) -> None:
