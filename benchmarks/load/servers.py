@@ -128,11 +128,16 @@ def pin(pid: int, cpus: tuple[int, ...]) -> None:
 
 @asynccontextmanager
 async def open_servers(
-    reference: Path | None, *, cpus: tuple[int, ...] = (), environment: Mapping[str, str] | None = None
+    reference: Path | None,
+    *,
+    cpus: tuple[int, ...] = (),
+    environment: Mapping[str, str] | None = None,
+    program: type[ServerProcess] = ServerProcess,
 ) -> AsyncGenerator[list[Target]]:
     """Ours, and the reference where its binary is given, each alone on fresh services; gone with the context.
 
-    ``cpus`` confines the servers, not their services, which are shared by nobody else but by all runs.
+    ``cpus`` confines the servers, not their services, which are shared by nobody else but by all runs. ``program`` is
+    how ours is started.
     """
     async with AsyncExitStack() as stack:
         folder = _open_folder()
@@ -143,7 +148,7 @@ async def open_servers(
         for service in nats:
             await stack.enter_async_context(service)
         database = await _make_database(postgres, "ours")
-        servers: list[ServerProcess] = [ServerProcess(folder / "ours", _settings(database, nats[0], environment or {}))]
+        servers: list[ServerProcess] = [program(folder / "ours", _settings(database, nats[0], environment or {}))]
         databases = [database]
         if reference is not None:
             database = await _make_database(postgres, "reference", with_schema=True)
