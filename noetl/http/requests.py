@@ -5,7 +5,6 @@ Everything that is wrong with the form of a request is refused here with Rejecte
 
 from __future__ import annotations
 
-import itertools
 import re
 from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 from urllib.parse import unquote_plus
@@ -13,6 +12,7 @@ from urllib.parse import unquote_plus
 import msgspec
 import orjson
 
+from noetl._fast.nesting import depth_of
 from noetl.errors import RejectedRequestError, UnprocessableError
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ _POSITION: Final = re.compile(r"(.*): line (\d+) column (\d+) \(char \d+\)", re.
 _WRONG_TYPE: Final = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.?(.*)`)?", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `([^`]+)`(?: - at `\$\.?(.*)`)?", re.DOTALL)
 _OTHER: Final = re.compile(r"(.*?) - at `\$\.?(.*)`", re.DOTALL)
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _NUL_ESCAPE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 _EXPECTED: Final = {
@@ -222,12 +221,6 @@ def check_json(body: bytes) -> None:
         raise RejectedRequestError(400, _SYNTAX + reason) from None
 
 
-def depth_of(body: bytes) -> int:
-    """Nesting depth of a JSON text: 0 for a scalar, 1 for ``{}``; brackets inside strings do not count."""
-    brackets = _STRINGS.sub(b"", body).translate(None, delete=_NOT_BRACKETS)
-    return max(itertools.accumulate(1 if bracket in b"{[" else -1 for bracket in brackets), default=0)
-
-
 def refuse_shape(reason: str) -> NoReturn:
     """Refuse a JSON body for its shape (422); ``reason`` names the field."""
     raise RejectedRequestError(422, _SHAPE + reason)
@@ -270,6 +263,3 @@ def _is_json(content_type: bytes | None) -> bool:
 
 def _form_decoded(text: str) -> str:
     return unquote_plus(text, errors="replace") if "%" in text or "+" in text else text
-
-
-_NOT_BRACKETS: Final = bytes(sorted(set(range(256)) - set(b"{}[]")))

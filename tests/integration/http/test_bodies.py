@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from noetl.errors import OverloadedError, RejectedRequestError
 from noetl.http.application import HttpApplication
 from noetl.http.bodies import BodyBudget, RequestBody
-from noetl.http.requests import decode_json, depth_of, json_body, refuse_nul_in_json
+from noetl.http.requests import decode_json, json_body, refuse_nul_in_json
 from noetl.http.responses import json_response, text_response
 from tests.integration.http.rawhttp import JSON
 
@@ -289,17 +289,6 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text('[{"\\', max_size=3), inner, max_size=4),
     max_leaves=30,
 )  # fmt: skip
-
-
-def depth(value: object) -> int:
-    if isinstance(value, dict):
-        return 1 + max(map(depth, value.values()), default=0)
-    return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
-
-
-@given(json_values)
-def test_depth_is_that_of_the_value(value: object) -> None:
-    assert depth_of(msgspec.json.encode(value)) == depth(value)
 
 
 @given(json_values)

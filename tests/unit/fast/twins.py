@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import struct
 from typing import Any
 
@@ -40,6 +42,13 @@ class Snowflake:
 def shard_for(execution_id: int, count: int) -> int:
     """Spec 60, section 9."""
     return 0 if count <= 1 else xxhash.xxh64_intdigest(struct.pack("<q", execution_id), 0) % count
+
+
+def depth_of(text: bytes) -> int:
+    """Spec 10, section 2.4, by taking out the strings and counting brackets."""
+    brackets = re.sub(rb'"(?:[^"\\]++|\\.)*+"', b"", text, flags=re.DOTALL)
+    depths = itertools.accumulate((byte in b"{[") - (byte in b"}]") for byte in brackets)
+    return max(depths, default=0)
 
 
 def machine_id_from_name(text: str) -> int:

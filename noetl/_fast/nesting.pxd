@@ -1,0 +1,1 @@
+cdef Py_ssize_t deepest(const unsigned char* text, Py_ssize_t size) noexcept nogil
