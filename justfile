@@ -37,6 +37,19 @@ generate:
 bench *arguments:
     {{python}} -m pytest benchmarks -q --benchmark-columns=min,median,ops {{arguments}}
 
+# Count the instructions of the micro-benchmarks and compare them with stored counts (needs valgrind)
+instructions *arguments:
+    {{python}} -m benchmarks.instructions {{arguments}}
+
+# Measure and store new baselines of the micro-benchmarks, ratios and instructions
+baselines:
+    {{python}} -m pytest benchmarks -q --benchmark-disable --update-baselines
+    {{python}} -m benchmarks.instructions --update
+
+# Compare ASGI servers under the application (needs pip install granian hypercorn h11)
+asgi-servers *arguments:
+    {{python}} -m benchmarks.asgi_servers {{arguments}}
+
 # Load scenarios, beside the reference where NOETL_REFERENCE_BINARY names its program
 load *arguments:
     {{python}} -m benchmarks.load {{arguments}}

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from noetl._fast import event_codec
+from noetl._fast.nesting import depth_of
 from noetl._fast.sharding import shard_for
 from noetl._fast.snowflake import EPOCH_MS, SnowflakeGenerator
 from tests.unit.fast import twins
@@ -47,11 +48,6 @@ CONTEXT = orjson.dumps(CLEAN["context"])
 IMPLEMENTATIONS = pytest.mark.parametrize("module", [event_codec, twins], ids=["extension", "twin"])
 
 
-def goal_of(module: Any, nanoseconds: float) -> float | None:
-    """Goals bind the extension; the twin is there to compare with."""
-    return nanoseconds if module is event_codec else None
-
-
 @pytest.mark.benchmark(group="mint")
 def test_mint(measure: Measure) -> None:
     measure(SnowflakeGenerator(862).mint, goal=150)
@@ -60,15 +56,20 @@ def test_mint(measure: Measure) -> None:
 @pytest.mark.benchmark(group="mint")
 def test_mint_in_plain_python(measure: Measure) -> None:
     twin = twins.Snowflake(862)
-    measure(lambda: twin.mint_at(time.time_ns() // 1_000_000 - EPOCH_MS))
+    measure(lambda: twin.mint_at(time.time_ns() // 1_000_000 - EPOCH_MS), ours=False)
 
 
 @pytest.mark.benchmark(group="shard")
-@pytest.mark.parametrize(
-    ("function", "goal"), [(shard_for, 150), (twins.shard_for, None)], ids=["extension", "xxhash package"]
-)
-def test_shard(measure: Measure, function: Callable[[int, int], int], goal: float | None) -> None:
-    assert measure(function, EXECUTION_ID, 16, goal=goal) == twins.shard_for(EXECUTION_ID, 16)
+@pytest.mark.parametrize("function", [shard_for, twins.shard_for], ids=["extension", "xxhash package"])
+def test_shard(measure: Measure, function: Callable[[int, int], int]) -> None:
+    ours = function is shard_for
+    assert measure(function, EXECUTION_ID, 16, goal=150, ours=ours) == twins.shard_for(EXECUTION_ID, 16)
+
+
+@pytest.mark.benchmark(group="nesting 64 KiB")
+@pytest.mark.parametrize("function", [depth_of, twins.depth_of], ids=["extension", "twin"])
+def test_depth(measure: Measure, function: Callable[[bytes], int]) -> None:
+    assert measure(function, PAYLOADS["clean-64KiB"], goal=150_000, ours=function is depth_of) == 8
 
 
 @pytest.mark.parametrize(
@@ -83,31 +84,41 @@ def test_shard(measure: Measure, function: Callable[[int, int], int], goal: floa
     "function", [event_codec.sanitize, twins.sanitize_with_orjson], ids=["extension", "orjson and a walk"]
 )
 def test_sanitize(measure: Measure, function: Callable[[bytes], bytes], payload: str, goal: float) -> None:
-    measure(function, PAYLOADS[payload], goal=goal if function is event_codec.sanitize else None)
+    measure(function, PAYLOADS[payload], goal=goal, ours=function is event_codec.sanitize)
 
 
 @pytest.mark.benchmark(group="envelope")
 @IMPLEMENTATIONS
 def test_result_envelope(measure: Measure, module: Any) -> None:
-    measure(module.result_envelope, "COMPLETED", CONTEXT, goal=goal_of(module, 200))
+    measure(module.result_envelope, "COMPLETED", CONTEXT, goal=200, ours=module is event_codec)
 
 
 @pytest.mark.benchmark(group="event meta")
 @IMPLEMENTATIONS
 def test_event_meta(measure: Measure, module: Any) -> None:
-    measure(module.event_meta, META, "worker-7d9c6b5f4d", True, True, goal=goal_of(module, 400))
+    measure(module.event_meta, META, "worker-7d9c6b5f4d", True, True, goal=400, ours=module is event_codec)
 
 
 @pytest.mark.benchmark(group="event response")
 @IMPLEMENTATIONS
 def test_event_response(measure: Measure, module: Any) -> None:
-    measure(module.event_response, EVENT_ID, goal=goal_of(module, 200))
+    measure(module.event_response, EVENT_ID, goal=200, ours=module is event_codec)
 
 
 @pytest.mark.benchmark(group="claim response")
 @IMPLEMENTATIONS
 def test_claim_response(measure: Measure, module: Any) -> None:
-    measure(module.claim_response, EVENT_ID, EXECUTION_ID, "start", "python", CONTEXT, META, goal=goal_of(module, 400))
+    measure(
+        module.claim_response,
+        EVENT_ID,
+        EXECUTION_ID,
+        "start",
+        "python",
+        CONTEXT,
+        META,
+        goal=400,
+        ours=module is event_codec,
+    )
 
 
 @pytest.mark.benchmark(group="notification")
@@ -120,5 +131,6 @@ def test_notification(measure: Measure, module: Any) -> None:
         COMMAND_ID,
         "start",
         "http://noetl.noetl.svc.cluster.local:8082",
-        goal=goal_of(module, 400),
+        goal=400,
+        ours=module is event_codec,
     )

@@ -49,7 +49,7 @@ def test_loop_over_a_hundred_rows(measure: Measure) -> None:
 
 
 def test_json_of_ten_thousand_rows(measure: Measure) -> None:
-    measure(render_text, "{{ step.data.rows|tojson }}", CONTEXT, goal=150_000_000)
+    measure(render_text, "{{ step.data.rows|tojson }}", CONTEXT, goal=150_000_000, calls=1)
 
 
 def test_tool_config(measure: Measure) -> None:
