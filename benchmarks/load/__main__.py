@@ -43,7 +43,6 @@ def chosen(scale: float) -> dict[str, Callable[[Target], Awaitable[Figures]]]:
         "steady 1000/s": partial(scenarios.steady, rate=1_000.0, connections=64, seconds=3 * seconds),
         "playbooks": partial(scenarios.playbooks, steps=5, workers=32, executions=max(32, int(400 * scale))),
         "reads": partial(scenarios.reads, connections=16, seconds=seconds),
-        "overload 150 %": partial(scenarios.overload, factor=1.5, connections=2_000, seconds=seconds / 2),
     }
     for iterations in (100, 1_000, 10_000):
         found[f"loop {iterations}"] = partial(scenarios.loop, iterations=iterations, workers=32)
@@ -94,13 +93,6 @@ def main() -> None:
     rows = uvloop.run(run(options))
     print(f"\n{machine()}\n\n{table(rows)}\n")
     print("\n".join(ratios(rows)))
-    for row in rows:
-        if "capacity" in row:
-            print(
-                f"{row['scenario']} {row['server']}: capacity {row['capacity']:,.0f}/s, goodput {row['goodput']:.2f}, "
-                f"{row['refused']} refused (slowest {row['refused_max_ms']:.0f} ms), "
-                f"p95 in the two seconds after {row['recovered_ms']:.1f} ms"
-            )
     if options.json:
         options.json.write_bytes(orjson.dumps({"machine": machine(), "rows": rows}, option=orjson.OPT_INDENT_2))
     if options.plot:

@@ -25,8 +25,6 @@ COMMANDS_OF_A_SIZE: Final = 1_000
 PLAYBOOKS_BESIDE_READS: Final = 8
 """Started per second: little, and the same for a slow server and a fast one."""
 """Small loops and chains are repeated until about so many commands have run."""
-QUIET_SECONDS: Final = 2.0
-"""After an overload: the time in which the server must be itself again."""
 
 
 def event_body(execution_id: str) -> dict[str, object]:
@@ -216,22 +214,4 @@ async def reads(target: Target, *, connections: int, seconds: float) -> Figures:
         beside.cancel()
         await asyncio.gather(beside, return_exceptions=True)
     figures.notes["commands_beside"] = crew.figures.count
-    return figures
-
-
-async def overload(target: Target, *, factor: float, connections: int, seconds: float) -> Figures:
-    """Events at a multiple of the rate that the server can take; then how fast it is itself again.
-
-    Notes: ``capacity`` (events/s, closed loop with 64 connections before), ``goodput`` (answers 200 per second as a
-    part of it), ``recovered_ms`` (p95 of single requests in the two seconds after).
-    """
-    requests = await event_requests(target, 20)
-    capacity = (await closed_loop(target, requests, POST_EVENT, 64, 5)).rate
-    figures = await open_loop(target, requests, POST_EVENT, capacity * factor, seconds, connections)
-    after = await open_loop(target, requests, POST_EVENT, 50, QUIET_SECONDS, 4)
-    figures.notes |= {
-        "capacity": capacity,
-        "goodput": figures.rate / capacity,
-        "recovered_ms": sorted(after.latencies[POST_EVENT])[int(after.count * 0.95)] * 1e3,
-    }
     return figures
