@@ -162,6 +162,7 @@ class Server:
             LedgerLimits(
                 lanes=settings.ledger.lanes,
                 queue=settings.ledger.lane_queue,
+                queue_seconds=settings.ledger.lane_queue_seconds,
                 batch=settings.ledger.batch_max,
                 state_bytes=settings.ledger.state_cache_bytes,
                 claim_lease_seconds=settings.commands.claim_lease_seconds,
@@ -208,6 +209,7 @@ class Server:
         self.application = HttpApplication(
             observer=self._traced or self.metrics,
             max_in_flight=settings.http.max_requests_in_flight,
+            room=lambda: self.ledger.room,
             body_limit=settings.http.max_body_bytes,
             body_timeout_seconds=settings.http.request_timeout_seconds,
             debug=settings.http.debug,
@@ -222,6 +224,7 @@ class Server:
         server = _HttpServer(
             server_configuration(
                 self.application if self._traced is None else self._traced.around(self.application),
+                refusal=self.application.refusal,
                 keep_alive_seconds=settings.keep_alive_seconds,
                 head_timeout_seconds=settings.request_timeout_seconds,
                 shutdown_timeout_seconds=settings.shutdown_timeout_seconds,

@@ -289,6 +289,10 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     lane_queue: int = setting(
         "NOETL_LANE_QUEUE", _positive, 2000, "2000", "Items that may wait for the lanes; more get 503 with Retry-After."
     )
+    lane_queue_seconds: float = setting(
+        "NOETL_LANE_QUEUE_SECONDS", values.seconds(0.01, 60), 0.25, "0.25",
+        "How long work should wait for the lanes at most: while as much waits as they do in this time, more gets 503.",
+    )  # fmt: skip
     batch_max: int = setting("NOETL_BATCH_MAX", values.integer(1, 10_000), 256, "256", "Items in one transaction.")
     state_cache_bytes: int = setting(
         "NOETL_STATE_CACHE_BYTES", values.size(_MIB, 64 * _GIB), 64 * _MIB, "64MiB",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from blacksheep import Request, Response
@@ -12,8 +13,9 @@ from blacksheep.scribe import send_asgi_response  # pyright: ignore[reportUnknow
 from blacksheep.server.application import Application
 from blacksheep.server.routing import Router
 
-from noetl.errors import OverloadedError, UnavailableError
+from noetl.errors import OverloadedError, RejectedRequestError, UnavailableError
 from noetl.http.bodies import BodyBudget, ClientDisconnectedError, RequestBody
+from noetl.http.framing import LARGEST_HEAD, plain_head
 from noetl.http.middleware import VARY, ErrorResponses, RequestIds, method_not_allowed, not_found, preflight
 from noetl.http.routing import Endpoint, Handler, Route, RouteTable
 from noetl.observability.context import log_context
@@ -33,6 +35,13 @@ DEFAULT_BODY_LIMIT: Final = 2_097_152
 
 LONGEST_HOLD_SECONDS: Final = 5.0
 """How long a request waits for a server that is starting, before it is told to come again."""
+
+OTHERS_SHARE: Final = 0.75
+"""Part of the places that requests may fill which are not ``last``. What a running command reports is not told to come
+again because of new executions and of reads: its worker gives up after a few attempts."""
+
+HEADS_KEPT: Final = 512
+"""Heads of refused requests that are remembered: most clients send the same one again and again."""
 
 _KNOWN_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CLIENT_GONE: Final = 499
@@ -57,6 +66,7 @@ class HttpApplication(Application):
     Args:
         observer: told about every request; None for none.
         max_in_flight: requests served at once; more get 503 with Retry-After (promise P5).
+        room: how many of those can be served in good time, at present; None if that is never less.
         body_limit: bytes of a request body where the route does not say otherwise.
         body_bytes_in_flight: bytes of all large request bodies together.
         body_timeout_seconds: time in which the pieces of a body after its first must arrive.
@@ -68,6 +78,7 @@ class HttpApplication(Application):
         *,
         observer: RequestObserver | None = None,
         max_in_flight: int = 1024,
+        room: Callable[[], int] | None = None,
         body_limit: int = DEFAULT_BODY_LIMIT,
         body_bytes_in_flight: int = 128 << 20,
         body_timeout_seconds: float = 30.0,
@@ -75,12 +86,15 @@ class HttpApplication(Application):
     ) -> None:
         super().__init__(router=Router())
         self._table = RouteTable()
+        self._errors = ErrorResponses(debug=debug)
         self._observer = observer
         self._max_in_flight = max_in_flight
+        self._room = room
+        self._plain_call = lru_cache(HEADS_KEPT)(self._find_plain)
+        self._refusal = _complete(self._errors.of(_overloaded(), {}, "", ""))
         self._body_limit = body_limit
         self._body_timeout = body_timeout_seconds
         self._budget = BodyBudget(body_bytes_in_flight)
-        self._errors = ErrorResponses(debug=debug)
         self._request_ids = RequestIds()
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -101,6 +115,7 @@ class HttpApplication(Application):
         body_limit: int | None = None,
         quiet: bool = False,
         always: bool = False,
+        last: bool = False,
         described: bool = True,
     ) -> None:
         """Serve ``method template`` with ``handler``; GET brings HEAD.
@@ -110,9 +125,10 @@ class HttpApplication(Application):
             body_limit: bytes of the body, instead of the application's.
             quiet: successful requests do not appear in the access log.
             always: served even when ``max_in_flight`` is reached; for probes.
+            last: refused only when there is no room at all; for what workers report.
             described: in the API document; false for handlers that only refuse.
         """
-        self._table.add(method, template, Endpoint(handler, body_limit, quiet, always, described))
+        self._table.add(method, template, Endpoint(handler, body_limit, quiet, always, described, last))
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -160,6 +176,49 @@ class HttpApplication(Application):
     async def drained(self) -> None:
         """Wait until no request is in flight; bound it with ``asyncio.timeout``."""
         await self._idle.wait()
+
+    # -- overload -------------------------------------------------------------------------------------------------
+
+    def refusal(self, running: int, data: bytes) -> bytes | None:
+        """The whole answer to what has come on an idle connection, if that is one plain request that is refused.
+
+        A refusal must cost a small part of what it spares, so it has no parser, no task, no log line and no request id.
+        Anything out of the ordinary gets None, and takes the usual way.
+
+        Args:
+            running: requests that are being served.
+            data: the first bytes since the last answer.
+        """
+        room = self._places()
+        if running < room * OTHERS_SHARE or self._draining:
+            return None
+        end = data.find(b"\r\n\r\n")
+        if not 0 < end < LARGEST_HEAD:
+            return None
+        known = self._plain_call(data[:end])
+        if known is None:
+            return None
+        method, route, length = known
+        if end + 4 + length != len(data) or not _is_refused(route.endpoints[method], running, room):
+            return None
+        if self._observer is not None:
+            self._observer.observe_request(method, route.template, 503, 0.0)
+        return self._refusal
+
+    def _find_plain(self, head: bytes) -> tuple[str, Route, int] | None:
+        """Method, route and length of the body of a request with a plain head and an endpoint."""
+        plain = plain_head(head)
+        if plain is None:
+            return None
+        method, target, length = plain
+        try:
+            route, _ = self._table.find(target.partition("?")[0])
+        except RejectedRequestError:
+            return None
+        return None if route is None or method not in route.endpoints else (method, route, length)
+
+    def _places(self) -> int:
+        return self._max_in_flight if self._room is None else min(self._max_in_flight, self._room())
 
     # -- serving --------------------------------------------------------------------------------------------------
 
@@ -218,8 +277,8 @@ class HttpApplication(Application):
             if not endpoint.always:
                 if not self._open.is_set():
                     await self._wait_until_open()
-                if self._in_flight > self._max_in_flight:
-                    raise OverloadedError("Too many requests in flight")
+                if _is_refused(endpoint, self._in_flight - 1, self._places()):
+                    raise _overloaded()
             request = Request.incoming(call.method, scope["raw_path"], scope["query_string"], scope["headers"])
             request.scope = scope  # type: ignore[assignment]
             request.route_values = values  # type: ignore[assignment]
@@ -270,6 +329,28 @@ class HttpApplication(Application):
         count = count + 1 if last == second else 1
         self._client_errors[template] = (second, count)
         return count <= _CLIENT_ERRORS_LOGGED_PER_SECOND
+
+
+def _is_refused(endpoint: Endpoint, running: int, room: int) -> bool:
+    return not endpoint.always and running >= (room if endpoint.last else room * OTHERS_SHARE)
+
+
+def _overloaded() -> OverloadedError:
+    return OverloadedError("Too many requests in flight")
+
+
+def _complete(response: Response) -> bytes:
+    """A 503 without anything of one request in it, as it goes over the wire in HTTP/1.1."""
+    content: Any = response.content
+    headers = [
+        (b"content-type", content.type),
+        (b"content-length", b"%d" % content.length),
+        *response.headers,
+        (b"access-control-allow-origin", b"*"),
+        (b"vary", VARY),
+    ]
+    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+    return b"HTTP/1.1 503 Service Unavailable\r\n" + lines + b"\r\n" + content.body
 
 
 class _Call:

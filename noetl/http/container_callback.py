@@ -79,7 +79,9 @@ class ContainerCallbackRoutes:
 
     def register(self, application: HttpApplication) -> None:
         """Add the route to ``application``; `InternalGuard` protects it."""
-        application.add_route("POST", "/api/internal/container-callback/{execution_id}/{step}", self.callback)
+        application.add_route(
+            "POST", "/api/internal/container-callback/{execution_id}/{step}", self.callback, last=True
+        )
 
     async def callback(self, request: Request) -> Response:
         """Store how the job ended as the step's ``call.done``; a repeated callback is answered like the first.

@@ -115,8 +115,8 @@ class EventRoutes:
 
     def register(self, application: HttpApplication) -> None:
         """Add the routes to ``application``."""
-        application.add_route("POST", "/api/events", self.ingest)
-        application.add_route("POST", "/api/events/batch", self.ingest_batch)
+        application.add_route("POST", "/api/events", self.ingest, last=True)
+        application.add_route("POST", "/api/events/batch", self.ingest_batch, last=True)
 
     async def ingest(self, request: Request) -> Response:
         """Commit one event; answers ``{"status","event_id","commands_generated":0}`` (spec 20, section 6.5)."""

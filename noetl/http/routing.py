@@ -27,20 +27,27 @@ class Endpoint:
     """A handler under one method of a route, with what applies to its requests.
 
     ``body_limit`` in bytes overrides the application's; ``quiet`` keeps successful requests out of the access log;
-    ``always`` lets requests in when the limit of requests in flight is reached (probes); ``described`` is false for
-    endpoints that only refuse, which the API document does not tell.
+    ``always`` lets requests in when the limit of requests in flight is reached (probes), ``last`` refuses them later
+    than others; ``described`` is false for endpoints that only refuse, which the API document does not tell.
     """
 
-    __slots__ = ("always", "body_limit", "described", "handler", "quiet")
+    __slots__ = ("always", "body_limit", "described", "handler", "last", "quiet")
 
     def __init__(
-        self, handler: Handler, body_limit: int | None, quiet: bool, always: bool, described: bool = True
+        self,
+        handler: Handler,
+        body_limit: int | None,
+        quiet: bool,
+        always: bool,
+        described: bool = True,
+        last: bool = False,
     ) -> None:
         self.handler = handler
         self.described = described
         self.body_limit = body_limit
         self.quiet = quiet
         self.always = always
+        self.last = last
 
 
 class Route:

@@ -117,7 +117,7 @@ class RuntimeRoutes:
     def register(self, application: HttpApplication) -> None:
         """Add the routes to ``application``. Workers deregister with POST, which the reference refuses with 405."""
         application.add_route("POST", "/api/worker/pool/register", self.register_runtime)
-        application.add_route("POST", "/api/worker/pool/heartbeat", self.heartbeat, quiet=True)
+        application.add_route("POST", "/api/worker/pool/heartbeat", self.heartbeat, quiet=True, last=True)
         application.add_route("DELETE", "/api/worker/pool/deregister", self.deregister)
         application.add_route("POST", "/api/worker/pool/deregister", self.deregister)
         application.add_route("GET", "/api/worker/pools", self.pools)

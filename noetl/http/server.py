@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    Refusal = Callable[[int, bytes], bytes | None]
+    """From the number of running requests and what has come to the answer, or None; see `HttpApplication.refusal`."""
+
 DEFAULT_KEEP_ALIVE_SECONDS: Final = 120.0
 """Workers keep idle connections for 90 s, and a reset during a claim ends a worker (spec 20, section 2)."""
 
@@ -57,13 +60,14 @@ class _JoinedWrites:
 class BoundedHttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 connection with a limit on the time from the first byte of a request to the first of its body.
 
-    The rest of a body is `RequestBody`'s to limit. A request that comes in one piece, as nearly all do, needs no timer.
-    A late one is answered 408 if it has no answer yet, and the connection closed. So is a new connection on which
-    nothing comes for the keep-alive time.
+    A whole request that `refusal` answers is not even parsed. The rest of a body is `RequestBody`'s to limit. A
+    request that comes in one piece, as nearly all do, needs no timer. A late one is answered 408 if it has no answer
+    yet, and the connection closed. So is a new connection on which nothing comes for the keep-alive time.
     """
 
     head_timeout_seconds = 30.0
     wants_certificate = False
+    refusal: Refusal | None = None
     _receiving = False
     _timer: asyncio.TimerHandle | None = None
 
@@ -79,9 +83,24 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self.refusal is not None and self._is_between_requests():
+            answer = self.refusal(len(self.tasks), data)
+            if answer is not None and not self.flow.write_paused:
+                self.transport.write(answer)
+                self._unset_keepalive_if_required()
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+                return
         super().data_received(data)
         if self._receiving and self._timer is None:
             self._timer = self.loop.call_later(self.head_timeout_seconds, self._time_out)
+
+    def _is_between_requests(self) -> bool:
+        """Whether what comes next begins a request. The rest of a body whose request is answered already does not."""
+        if self._receiving:
+            return False
+        return not self.cycle or (self.cycle.response_complete and not self.cycle.more_body)
 
     def on_message_begin(self) -> None:
         self._receiving = True
@@ -120,6 +139,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 def server_configuration(
     application: Callable[..., Any],
     *,
+    refusal: Refusal | None = None,
     host: str = "0.0.0.0",  # noqa: S104 (the documented default, spec 60 section 2)
     port: int = 8082,
     keep_alive_seconds: float = DEFAULT_KEEP_ALIVE_SECONDS,
@@ -131,6 +151,7 @@ def server_configuration(
     """How uvicorn serves ``application``: httptools, no ``server`` header, no access log and no logging of its own."""
     members = {
         "head_timeout_seconds": head_timeout_seconds,
+        "refusal": None if refusal is None else staticmethod(refusal),
         "wants_certificate": tls is not None and tls.verify_mode is ssl.CERT_OPTIONAL,
     }
     protocol = type("ConfiguredHttpProtocol", (BoundedHttpProtocol,), members)

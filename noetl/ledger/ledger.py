@@ -81,6 +81,7 @@ class LedgerLimits:
 
     lanes: int = 4
     queue: int = 2_000
+    queue_seconds: float = 0.25
     batch: int = 256
     state_bytes: int = 64 * 2**20
     issued_bytes: int = 16 * 2**20
@@ -156,6 +157,11 @@ class Ledger:
     def waiting(self) -> int:
         """Operations in the queues."""
         return sum(shard.waiting for shard in self._shards)
+
+    @property
+    def room(self) -> int:
+        """How many operations may be under way if none is to wait longer than it should."""
+        return sum(shard.room for shard in self._shards)
 
     # -- operations ------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ ARRIVAL_TURNS: Final = 3
 """Turns of the event loop from the bytes of a request to its place in the queue: reading, handler, submission."""
 GATHER_SECONDS: Final = 0.002
 """Longest time to let work join a batch."""
+PACE_WEIGHT: Final = 0.1
+"""Weight of the latest batch in what the queue knows of its pace."""
 PATIENCE_SECONDS: Final = 0.025
 """How long what waits leaves the database to the batches that run."""
 
@@ -34,12 +36,18 @@ class WorkQueue:
     Args:
         lanes: the writers, in order of preference.
         limit: work that may wait; more is refused (promise P5).
+        seconds: how long work should have to wait at most.
         batch_limit: work in one batch.
     """
 
-    def __init__(self, lanes: Sequence[Lane], *, limit: int, batch_limit: int) -> None:
+    def __init__(self, lanes: Sequence[Lane], *, limit: int, seconds: float, batch_limit: int) -> None:
         self._lanes = lanes
         self._limit = limit
+        self._seconds = seconds
+        self._pace = 0.0
+        """Seconds from one operation to the next while there is always work, by experience."""
+        self._last_end: float | None = None
+        """When the last batch ended, if work has been waiting ever since."""
         self._batch_limit = batch_limit
         self._queue: deque[Work] = deque()
         self._parked: dict[int, deque[Work]] = {}
@@ -54,6 +62,25 @@ class WorkQueue:
     def depth(self) -> int:
         """Amount of work that waits."""
         return len(self._queue) + self._parked_count
+
+    @property
+    def room(self) -> int:
+        """How much work is done in the time that one operation may wait: at least a batch, at most the limit.
+
+        What a batch costs depends on what is in it and on the database, by a factor of a hundred, so a number of
+        requests says little about how long the last of them has to wait.
+        """
+        if self._pace * self._limit <= self._seconds:
+            return self._limit
+        return max(self._batch_limit, int(self._seconds / self._pace))
+
+    def _learn(self, done: int) -> None:
+        """A batch has ended: if work had been waiting since the one before, it tells the pace."""
+        now = perf_counter()
+        if self._last_end is not None:
+            pace = (now - self._last_end) / done
+            self._pace += (pace - self._pace) * (PACE_WEIGHT if self._pace else 1.0)
+        self._last_end = now if self._queue else None
 
     def submit(self, work: Work) -> None:
         """Queue an operation; its future gets the reply after the commit.
@@ -151,4 +178,5 @@ class WorkQueue:
                 parked = self._parked.pop(execution_id)
                 self._parked_count -= len(parked)
                 self._queue.extendleft(reversed(parked))
+            self._learn(len(batch))
             self._changed.set()

@@ -81,7 +81,7 @@ class LedgerShard:
             tracer=tracer,
         )
         lanes = [Lane(services, LedgerConnection(database.connect_dedicated)) for _ in range(limits.lanes)]
-        self._queue = WorkQueue(lanes, limit=limits.queue, batch_limit=limits.batch)
+        self._queue = WorkQueue(lanes, limit=limits.queue, seconds=limits.queue_seconds, batch_limit=limits.batch)
         self._reloads: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -99,6 +99,11 @@ class LedgerShard:
     def waiting(self) -> int:
         """Operations in the queue."""
         return self._queue.depth
+
+    @property
+    def room(self) -> int:
+        """How many operations are done in the time that one may wait."""
+        return self._queue.room
 
     async def submit(self, work: Work) -> Any:
         """Commit one operation and return its reply; raises what the operation or the database refuses."""

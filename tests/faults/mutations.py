@@ -110,8 +110,8 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     ),
     "I14": Mutation(
         "noetl/http/application.py",
-        "if self._in_flight > self._max_in_flight:",
-        "if False:",
+        "return not endpoint.always and running >= (room if endpoint.last else room * OTHERS_SHARE)",
+        "return False",
         "tests/faults/test_overload.py",
     ),
     "I17": Mutation(

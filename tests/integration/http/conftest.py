@@ -65,7 +65,14 @@ class _Server(uvicorn.Server):
 async def running(application: HttpApplication, **configuration: Any) -> AsyncIterator[int]:
     """Serve ``application`` inside the block; gives the port."""
     server = _Server(
-        server_configuration(application, host="127.0.0.1", port=0, shutdown_timeout_seconds=1, **configuration)
+        server_configuration(
+            application,
+            refusal=application.refusal,
+            host="127.0.0.1",
+            port=0,
+            shutdown_timeout_seconds=1,
+            **configuration,
+        )
     )
     server.config.load()
     server.lifespan = server.config.lifespan_class(server.config)

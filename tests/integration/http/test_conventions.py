@@ -301,10 +301,36 @@ async def test_requests_beyond_the_limit_get_503_while_probes_are_served(serve: 
     assert application.in_flight == 1
     refused = await other.get("/api/executions/1")
     assert (refused.status, refused.headers["retry-after"], refused.json["status"]) == (503, "1", 503)
+    by_parser = await other.request("GET", "/api/executions/1", headers=[("connection", "keep-alive")])
+    assert (by_parser.status, by_parser.headers["retry-after"]) == (503, "1")
+    assert by_parser.body == refused.body
+    await other.send(b"GET /api/executions/1 HTTP/1.1\r\nHost: x\r\n\r\n" * 2)  # not one request: both are parsed
+    assert [(await other.receive()).status for _ in range(2)] == [503, 503]
+    own = {"x-request-id", "date"}
+    assert {*by_parser.headers} - own == {*refused.headers} - own
     assert (await other.get("/health")).status == 200
     gate.open.set()
     assert (await first).status == 200
     assert (await other.get("/api/executions/1")).status == 200
+
+
+async def test_rest_of_a_refused_body_is_no_request(serve: Serve) -> None:
+    gate = Gate()
+    application = conventional(max_in_flight=1)
+    application.add_route("POST", "/gate", gate)
+    waiting, other, third = await serve(application), await serve(application), await serve(application)
+    first = asyncio.ensure_future(waiting.post("/gate", b""))
+    await gate.entered.wait()
+    inner = b"GET /api/executions/1 HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b"POST /gate HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (1 + len(inner))
+    await other.send(head + b"-")
+    assert (await other.receive()).status == 503  # by the application: the body is not all there
+    await other.send(inner)
+    assert (await third.get("/health")).status == 200  # the piece before is read by now
+    await other.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await other.receive()).status == 200
+    gate.open.set()
+    assert (await first).status == 200
 
 
 async def test_draining_closes_connections_after_their_answer_and_waits_for_the_last(serve: Serve) -> None:

@@ -50,10 +50,12 @@ class NamedWork:
 
 
 @asynccontextmanager
-async def running(lanes: int, limit: int = 100, batch: int = 10) -> AsyncGenerator[tuple[WorkQueue, list[SteppedLane]]]:
+async def running(
+    lanes: int, limit: int = 100, batch: int = 10, seconds: float = 60.0
+) -> AsyncGenerator[tuple[WorkQueue, list[SteppedLane]]]:
     """A queue that feeds so many stepped lanes."""
     stepped = [SteppedLane() for _ in range(lanes)]
-    queue = WorkQueue(cast("list[Lane]", stepped), limit=limit, batch_limit=batch)
+    queue = WorkQueue(cast("list[Lane]", stepped), limit=limit, seconds=seconds, batch_limit=batch)
     task = asyncio.create_task(queue.run())
     try:
         yield queue, stepped
@@ -179,3 +181,34 @@ async def test_closing_finishes_what_waits() -> None:
         queue.close()
         lane.go_on.set()
         await finished(works)
+
+
+async def test_room_is_what_can_be_done_in_time_once_the_pace_is_known() -> None:
+    async with running(1, limit=100, batch=2, seconds=0.1) as (queue, (lane,)):
+        assert queue.room == 100  # nothing is known of the pace yet
+        works = submit(queue, *((number, "a") for number in range(6)))
+        await began(lane)
+        lane.go_on.set()
+        await finished(works)
+        assert queue.room == 100  # six operations in no time
+        lane.go_on.clear()
+        lane.began.clear()
+        works = submit(queue, *((number, "b") for number in range(6)))
+        for _ in range(2):
+            await began(lane)
+            lane.began.clear()
+            await asyncio.sleep(0.5)  # the pace of the lane
+            lane.go_on.set()
+            await asyncio.sleep(0)
+            lane.go_on.clear()
+        lane.go_on.set()
+        await finished(works)
+        assert 2 <= queue.room < 50
+
+
+async def test_room_is_a_batch_at_least() -> None:
+    async with running(1, limit=100, batch=2, seconds=0.000001) as (queue, (lane,)):
+        works = submit(queue, *((number, "a") for number in range(6)))
+        lane.go_on.set()
+        await finished(works)
+        assert queue.room == 2
