@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from noetl.engine.state import ExecutionState
@@ -82,8 +83,9 @@ class StateLoader:
         state: ExecutionState | None = None
         position, event_id, rows = 0, _SMALLEST_ID, FIRST_PAGE_ROWS
         while True:
-            async with self._database.acquire() as connection:
-                page = await self._event_store.page(connection, execution_id, position, event_id, rows)
+            page = await self._database.read_one(
+                partial(self._event_store.page, execution_id, position, event_id, rows)
+            )
             await self._gate.hold(execution_id, page.size + (0 if state is None else state.approximate_bytes))
             for event in page:
                 if state is None:

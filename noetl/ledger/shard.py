@@ -114,8 +114,7 @@ class LedgerShard:
 
     async def find_issued(self, event_id: int) -> IssuedCommand | None:
         """The issued command with this event id, or None when it is not on this shard."""
-        async with self.database.acquire() as connection:
-            return await self._events.issued(connection, event_id)
+        return await self.database.read_one(lambda connection: self._events.issued(connection, event_id))
 
     async def find_key(self, key: str) -> tuple[int, int] | None:
         """The execution that an idempotency key started, and its number of commands."""

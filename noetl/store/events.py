@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1)
 _TEXTS: Final = ("context", "result", "meta", "error")
+LATELY: Final = 24 * 3_600_000 << 22
+"""A day as the difference of two snowflakes: nearly every command belongs to an execution that began within it, and the
+executor then opens one or two partitions of the log, in place of all."""
 _FOLDED = """event_id, event_type, node_name, node_type, status, catalog_id, parent_event_id, parent_execution_id,
     worker_id,
     CASE WHEN event_type <> 'command.issued' OR meta @> '{"iteration_index": 0}' THEN context END AS context,
@@ -76,10 +79,12 @@ class EventStore:
             # qualified: the bare name is that of the result, which no index has in order
             " ORDER BY logged.log_position LIMIT $3"
         )
-        self._issued = (
+        issued = (
             f"SELECT execution_id, event_id, node_name, node_type, context, meta FROM {event}"
-            " WHERE event_id = $1 AND event_type = 'command.issued' ORDER BY execution_id LIMIT 1"
+            " WHERE event_id = $1 AND event_type = 'command.issued'"
         )
+        self._issued_lately = f"{issued} AND execution_id BETWEEN $1 - {LATELY} AND $1 ORDER BY execution_id LIMIT 1"
+        self._issued = f"{issued} ORDER BY execution_id LIMIT 1"
         self._issued_of = (
             f"SELECT execution_id, event_id, node_name, node_type, context, meta FROM {event}"
             " WHERE execution_id = $1 AND event_id = $2 AND event_type = 'command.issued'"
@@ -92,7 +97,7 @@ class EventStore:
         self._catalog_of = f"SELECT catalog_id FROM {event} WHERE execution_id = $1 LIMIT 1"
 
     async def page(
-        self, connection: Connection, execution_id: int, after_position: int, after_event_id: int, limit: int
+        self, execution_id: int, after_position: int, after_event_id: int, limit: int, connection: Connection
     ) -> EventPage:
         """The next events in commit order.
 
@@ -120,7 +125,8 @@ class EventStore:
         A row without tool kind or context, which only a client can have posted, is none (spec 20, section 5.2, C6).
         """
         if execution_id is None:
-            record = await connection.fetchrow(self._issued, event_id)
+            record = await connection.fetchrow(self._issued_lately, event_id)
+            record = record or await connection.fetchrow(self._issued, event_id)
         else:
             record = await connection.fetchrow(self._issued_of, execution_id, event_id)
         if record is None or record["node_type"] is None or record["context"] is None or record["node_name"] is None:

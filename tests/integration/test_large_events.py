@@ -65,9 +65,9 @@ class _Pages(EventStore):
         self.read: list[tuple[int, int]] = []
 
     async def page(
-        self, connection: Connection, execution_id: int, after_position: int, after_event_id: int, limit: int
+        self, execution_id: int, after_position: int, after_event_id: int, limit: int, connection: Connection
     ) -> EventPage:
-        page = await super().page(connection, execution_id, after_position, after_event_id, limit)
+        page = await super().page(execution_id, after_position, after_event_id, limit, connection)
         self.read.append((limit, page.size))
         return page
 
