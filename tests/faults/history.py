@@ -54,11 +54,21 @@ class History:
         self.refusals.append((status, what, answer))
         self._write("refused", status, what, str(answer))
 
-    def read(self, path: Path) -> None:
-        """Add what another process wrote; the last line of one that was killed may be half a line."""
-        for line in path.read_bytes().split(b"\n")[:-1]:
+    def read(self, path: Path, begin: int = 0) -> int:
+        """Add what another process wrote from ``begin`` on; returns where its next line begins.
+
+        The last line may be half a line, of a process that is killed or still writing.
+        """
+        if not path.exists():
+            return begin
+        with path.open("rb") as file:
+            file.seek(begin)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        for line in whole.splitlines():
             name, *values = orjson.loads(line)
             getattr(self, name)(*values)
+        return begin + len(whole)
 
     def _write(self, *values: Any) -> None:
         if self.file is not None:

@@ -133,7 +133,9 @@ def _folder(volume_mib: int) -> Generator[Path]:
 
 
 @asynccontextmanager
-async def open_site(*, servers: int = 2, volume_mib: int = 0, clock: Path | None = None) -> AsyncGenerator[Site]:
+async def open_site(
+    *, servers: int = 2, volume_mib: int = 0, clock: Path | None = None, server: type[ServerProcess] = ServerProcess
+) -> AsyncGenerator[Site]:
     """Start everything; each server has an identity of its own.
 
     With ``volume_mib`` PostgreSQL gets a file system of that size (root only); ``clock`` is the libfaketime library
@@ -172,9 +174,9 @@ async def open_site(*, servers: int = 2, volume_mib: int = 0, clock: Path | None
             }
             if clock is not None and number == servers - 1:
                 environment |= _clock(clock, folder)
-            server = await stack.enter_async_context(ServerProcess(folder / f"server-{number}", environment))
-            await link(f"server-{number}", server.port)
-            site.servers.append(server)
+            process = await stack.enter_async_context(server(folder / f"server-{number}", environment))
+            await link(f"server-{number}", process.port)
+            site.servers.append(process)
         yield site
 
 

@@ -66,6 +66,7 @@ class Crew:
     history: History = field(default_factory=History)
     heard: dict[int, int] = field(default_factory=dict)
     done: int = 0
+    heartbeat_seconds: float = HEARTBEAT_SECONDS
     client: type[Client] = Client
     """How a member of the crew talks to the servers."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -113,7 +114,7 @@ class Crew:
 
     async def _beat(self, client: Client) -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(self.heartbeat_seconds)
             for number in range(self.slots):
                 status, _ = await client.once("POST", "/api/worker/pool/heartbeat", {"name": self._worker_id(number)})
                 if status == 404:
