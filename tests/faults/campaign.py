@@ -7,7 +7,8 @@ import os
 import random
 import sys
 import time
-from contextlib import AsyncExitStack
+import traceback
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +21,15 @@ from tests.faults.checker import open_check, query, unfinished
 from tests.faults.crew_process import CrewProcess
 from tests.faults.faults import FAULTS, Place
 from tests.faults.history import History
+from tests.faults.quick_server import QuickServerProcess
+from tests.faults.real_worker import REAL, VARIABLE, RealWorker
 from tests.faults.site import Site, open_site
 from tests.faults.wire import Client
 from tests.faults.worker import WILD
 from tests.faults.workflows import LARGE_LOOP, MIXED, random_workflow, workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from tests.faults.workflows import Workflow
 
@@ -35,14 +38,21 @@ VOLUME_MIB: Final = 1024
 ROUNDS_OF_A_SITE: Final = 50
 """After so many rounds everything begins anew, so that a check does not grow with the campaign."""
 QUIET_SECONDS: Final = 180.0
+TOTAL_EVERY_ROUNDS: Final = 25
+ABANDONED_SECONDS: Final = 15.0
+"""The real worker drops a command whose events it could not deliver within 3.5 s, and lives on (spec 20, 12.5)."""
+HEARTBEAT_SECONDS: Final = 1.0
+REAL_EXECUTIONS: Final = 2
 CREWS: Final = 2
 SLOTS: Final = 6
 PROBE: Final = workflow("faults/probe", [{"step": "start"}], {"start": 1})
 
 
-def impossible_faults() -> dict[str, str]:
-    """Faults that cannot be made on this machine, with the reason."""
+def impossible_faults(worker: Path | None) -> dict[str, str]:
+    """Faults that cannot be made on this machine, with the reason; ``worker`` is the binary of the real one."""
     missing: dict[str, str] = {}
+    if worker is None:
+        missing["real-worker-kill"] = f"no binary of the real worker (--worker or {VARIABLE})"
     if os.geteuid() != 0:
         missing["postgres-full"] = "a small file system needs root"
     if not LIBFAKETIME.exists():
@@ -59,9 +69,45 @@ class Tally:
     announcements: dict[str, list[float]] = field(default_factory=dict)
     returns: dict[str, list[float]] = field(default_factory=dict)
     violations: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Where the time of the rounds went."""
     rounds: int = 0
+    broken: int = 0
+    """Rounds with a violation."""
+    killed: int = 0
+    """Processes that ended by a signal 9."""
     executions: int = 0
     events: int = 0
+    real_executions: int = 0
+    real_endings: int = 0
+    """How often the real worker ended by itself, as it does when it loses NATS or a server during a claim."""
+    abandoned: int = 0
+    """How often the real worker had to be started again because it had dropped a command."""
+
+    @contextmanager
+    def timed(self, phase: str) -> Generator[None]:
+        """Add the time of a block to a phase of the rounds."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - begin
+
+    def total(self) -> str:
+        """One line that says how far it came."""
+        rounds = max(1, self.rounds)
+        phases = ", ".join(f"{phase} {seconds / rounds:.1f}" for phase, seconds in self.seconds.items())
+        line = (
+            f"{self.rounds} rounds, {sum(self.strikes.values())} strikes, {self.killed} processes killed,"
+            f" {self.executions:,} executions, {self.events:,} events, {self.broken} rounds with a violation;"
+            f" {sum(self.seconds.values()) / rounds:.1f} s per round ({phases})"
+        )
+        if self.real_executions:
+            line += (
+                f"; {self.real_executions} executions of the real worker, which ended {self.real_endings} times"
+                f" by itself and was started again {self.abandoned} times for a command that it had dropped"
+            )
+        return line
 
     def table(self) -> str:
         """One line per fault: strikes, violations in its rounds, recovery p50 and p99."""
@@ -74,7 +120,7 @@ class Tally:
             cells = (self.commits, self.announcements, self.returns)
             times = " | ".join(percentiles(cell.get(name, [])) for cell in cells)
             lines.append(f"| {name} | {self.strikes[name]} | {self.violations.get(name, 0)} | {times} |")
-        lines.append(f"\n{self.rounds} rounds, {self.executions:,} executions, {self.events:,} events")
+        lines.append(f"\n{self.total()}")
         return "\n".join(lines)
 
 
@@ -82,9 +128,18 @@ class Campaign:
     """Runs rounds; ``faults`` are the names to draw from, ``strikes`` how many there are in a round."""
 
     def __init__(
-        self, *, seed: int, faults: Sequence[str], replicas: int = 2, executions: int = 10, strikes: int = 2
+        self,
+        *,
+        seed: int,
+        faults: Sequence[str],
+        replicas: int = 2,
+        executions: int = 10,
+        strikes: int = 2,
+        worker: Path | None = None,
     ) -> None:
+        """``worker`` is the binary of the real worker, which then takes part."""
         self.seed = seed
+        self.worker = worker
         self.faults = list(faults)
         self.replicas = replicas
         self.executions = executions
@@ -97,13 +152,16 @@ class Campaign:
         while pending:
             batch, pending = pending[:ROUNDS_OF_A_SITE], pending[ROUNDS_OF_A_SITE:]
             async with AsyncExitStack() as stack:
-                site = await self._open(stack)
-                session = Session(self, site, stack)
-                await session.begin()
+                with self.tally.timed("new sites"):
+                    site = await self._open(stack)
+                    session = Session(self, site, stack)
+                    await session.begin()
                 while batch:
                     if not await session.round(batch.pop(0)):
                         pending = batch + pending
                         break
+                    if self.tally.rounds % TOTAL_EVERY_ROUNDS == 0:
+                        print(f"total: {self.tally.total()}", flush=True)
                 else:
                     await session.end()
         return not self.tally.violations
@@ -111,7 +169,9 @@ class Campaign:
     async def _open(self, stack: AsyncExitStack) -> Site:
         volume = VOLUME_MIB if "postgres-full" in self.faults else 0
         clock = LIBFAKETIME if any(name.startswith("clock") for name in self.faults) else None
-        return await stack.enter_async_context(open_site(servers=self.replicas, volume_mib=volume, clock=clock))
+        return await stack.enter_async_context(
+            open_site(servers=self.replicas, volume_mib=volume, clock=clock, server=QuickServerProcess)
+        )
 
 
 class Session:
@@ -122,13 +182,24 @@ class Session:
         self.site = site
         self.stack = stack
         self.crews: list[CrewProcess] = []
+        self.real_worker: RealWorker | None = None
         self.own = History()
+        self.told = History()
+        """What the crews wrote down so far."""
+        self.told_to: dict[CrewProcess, int] = {}
+        """How far that was read, in bytes."""
         self.checked: set[int] = set()
-        self.tasks: set[asyncio.Task[Any]] = set()
 
     async def begin(self) -> None:
         """Register the playbooks and start the crews."""
         await self.site.register([*MIXED, LARGE_LOOP, PROBE])
+        if self.campaign.worker is not None:
+            await self.site.register(REAL)
+            folder = self.site.folder / "real-worker"
+            worker = RealWorker(folder, self.campaign.worker, self.site.urls[0], self.site.nats_url)
+            self.real_worker = await self.stack.enter_async_context(worker)
+            supervisor = asyncio.create_task(worker.supervise())
+            self.stack.push_async_callback(_end, supervisor)
         for number in range(CREWS):
             options = {
                 "server_urls": self.site.urls,
@@ -137,6 +208,7 @@ class Session:
                 "habits": asdict(WILD),
                 "name": f"crew{number}",
                 "pool": "crew",
+                "heartbeat_seconds": HEARTBEAT_SECONDS,
                 "seed": self.campaign.seed + number,
             }
             crew = CrewProcess(self.site.folder / f"crew{number}", options)
@@ -146,30 +218,46 @@ class Session:
         """One round; False when something is wrong, and the site is not to be trusted any more."""
         campaign, site, tally = self.campaign, self.site, self.campaign.tally
         chance = random.Random(f"{campaign.seed}/{number}")
-        plan = [(chance.choice(campaign.faults), Place(site, self.crews, chance)) for _ in range(campaign.strikes)]
+        plan = [
+            (chance.choice(campaign.faults), Place(site, self.crews, chance, self.real_worker))
+            for _ in range(campaign.strikes)
+        ]
         pauses = [chance.uniform(0.05, 0.6) for _ in plan]
         workflows = [random_workflow(chance, f"faults/random/{number}/{place}") for place in range(3)]
         load = [chance.choice([*MIXED, *workflows]) for _ in range(campaign.executions)]
         if number % 10 == 0:
             load[0] = LARGE_LOOP
+        if self.real_worker is not None:
+            load += chance.sample(REAL, REAL_EXECUTIONS)
         print(f"round {number}: " + "; ".join(f"{name} ({place})" for name, place in plan), flush=True)
         names = {name for name, _ in plan}
         began = datetime.now(UTC)
-        await site.register(workflows)
-        loading = asyncio.create_task(self._load(load, number, random.Random(f"{campaign.seed}/{number}/load")))
+        loading: asyncio.Task[None] | None = None
         try:
-            for strike, ((name, place), pause) in enumerate(zip(plan, pauses, strict=True)):
-                await asyncio.sleep(pause)
-                await FAULTS[name](place)
-                await self._recovery(name, place, f"{number}-{strike}")
-            await loading
-            broken = await self._quiet_and_check()
+            with tally.timed("strikes"):
+                await site.register(workflows)
+                loading = asyncio.create_task(self._load(load, number, random.Random(f"{campaign.seed}/{number}/load")))
+                for strike, ((name, place), pause) in enumerate(zip(plan, pauses, strict=True)):
+                    await asyncio.sleep(pause)
+                    await FAULTS[name](place)
+                    tally.killed += place.killed
+                    await self._recovery(name, place, f"{number}-{strike}")
+                await loading
+            with tally.timed("until quiet"):
+                broken = await self._until_quiet()
+            if not broken:
+                with tally.timed("check"):
+                    broken = await self._check()
+                    await self._measure_returns(names, began)
+        except Exception:  # whatever it was, the round has not shown what it should, and the others go on
+            broken = {"a round that broke off": traceback.format_exc().splitlines()}
         finally:
-            loading.cancel()
-            await asyncio.gather(loading, return_exceptions=True)
-        await self._measure_returns(names, began)
+            if loading is not None:
+                loading.cancel()
+                await asyncio.gather(loading, return_exceptions=True)
         tally.rounds += 1
         if broken:
+            tally.broken += 1
             for name in names:
                 tally.violations[name] = tally.violations.get(name, 0) + 1
             print(f"VIOLATION in round {number} of seed {campaign.seed}:", flush=True)
@@ -183,6 +271,7 @@ class Session:
         async with open_check(self.site.database_url) as check:
             await check.history(self._told())
         if check.broken:
+            self.campaign.tally.broken += 1
             self.campaign.tally.violations["late answers"] = 1
             print(f"VIOLATION at the end of a site: {check.broken}", flush=True)
 
@@ -219,16 +308,39 @@ class Session:
 
     # -- checks ----------------------------------------------------------------------------------------------------
 
-    async def _quiet_and_check(self) -> dict[str, list[Any]]:
-        site, tally = self.site, self.campaign.tally
+    async def _until_quiet(self) -> dict[str, list[Any]]:
+        """Wait until everything has ended; the rule that is broken if it does not."""
+        site = self.site
+        began = time.monotonic()
         try:
             async with asyncio.timeout(QUIET_SECONDS):
                 while await unfinished(site.database_url):
                     if dead := [crew.name for crew in self.crews if crew.exit_code is not None]:
                         return {"a crew that ended": [*dead, *(crew.log_end() for crew in self.crews)]}
+                    if self.real_worker is not None and time.monotonic() > began + ABANDONED_SECONDS:
+                        began = time.monotonic()
+                        await self._start_real_worker_again()
                     await asyncio.sleep(0.1)
         except TimeoutError:
-            return {"an execution that does not end": await site.open_commands()}
+            return {"an execution that does not end": [*await site.open_commands(), *await _queues(site.nats.url)]}
+        return {}
+
+    async def _start_real_worker_again(self) -> None:
+        """Where it lives and has dropped a command: its next life tells that the command is free."""
+        assert self.real_worker is not None, "asked only with it"
+        held = await query(
+            self.site.database_url,
+            "SELECT FROM noetl.command WHERE worker_id = $1 AND status IN ('CLAIMED', 'RUNNING')"
+            " AND claimed_at < now() - make_interval(secs => $2)",
+            self.real_worker.worker_id,
+            ABANDONED_SECONDS,
+        )
+        if held:
+            self.campaign.tally.abandoned += 1
+            await self.real_worker.crash(0)
+
+    async def _check(self) -> dict[str, list[Any]]:
+        site, tally = self.site, self.campaign.tally
         known = {row[0] for row in await query(site.database_url, "SELECT execution_id FROM noetl.execution")}
         new = known - self.checked
         self.checked |= new
@@ -241,15 +353,18 @@ class Session:
             site.database_url, "SELECT count(*) FROM noetl.event WHERE execution_id = ANY ($1::bigint[])", list(new)
         )
         tally.executions += len(new)
+        tally.real_executions += sum(site.plans[id] in REAL for id in new if id in site.plans)
+        if self.real_worker is not None:
+            tally.real_endings += self.real_worker.endings
+            self.real_worker.endings = 0
         tally.events += rows[0][0]
         return check.broken
 
     def _told(self, only: set[int] | None = None) -> History:
         """What all clients were told, of some executions."""
-        everything = History()
+        everything = self.told
         for crew in self.crews:
-            if crew.history_path.exists():
-                everything.read(crew.history_path)
+            self.told_to[crew] = everything.read(crew.history_path, self.told_to.get(crew, 0))
         told = History()
         told.refusals = everything.refusals + self.own.refusals
         told.starts = {item for item in everything.starts | self.own.starts if only is None or item[1] in only}
@@ -329,6 +444,24 @@ async def _listen(url: str, heard: asyncio.Queue[str], ready: asyncio.Event) -> 
         await asyncio.Event().wait()
     finally:
         await client.close()
+
+
+async def _queues(url: str) -> list[Any]:
+    """What is in the streams, and how far their consumers are."""
+    client = await nats.connect(url)
+    try:
+        manager = client.jetstream()
+        return [
+            (stream.config.name, stream.state, await manager.consumers_info(stream.config.name or ""))
+            for stream in await manager.streams_info()
+        ]
+    finally:
+        await client.close()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def percentiles(seconds: list[float]) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from noetl.dev.services import EmbeddedService
     from tests.faults.crew_process import CrewProcess
+    from tests.faults.real_worker import RealWorker
     from tests.faults.site import Site
 
     Fault = Callable[["Place"], Awaitable[None]]
@@ -34,8 +35,15 @@ CLOCK_SECONDS: Final = 90
 class Place:
     """Where a fault strikes: everything there is, one server and one crew by lot, and for how long."""
 
-    def __init__(self, site: Site, crews: Sequence[CrewProcess], chance: random.Random) -> None:
+    def __init__(
+        self,
+        site: Site,
+        crews: Sequence[CrewProcess],
+        chance: random.Random,
+        real_worker: RealWorker | None = None,
+    ) -> None:
         self.site = site
+        self.real_worker = real_worker
         self.server_number = chance.randrange(len(site.servers))
         self.server = site.servers[self.server_number]
         self.crew = chance.choice(crews)
@@ -45,6 +53,8 @@ class Place:
         self.times = chance.randrange(1, 4)
         self.healing_since: float | None = None
         """When that which was away began to come back (monotonic), where it takes time to come back."""
+        self.killed = 0
+        """Processes that a signal 9 has ended; PostgreSQL counts as one, whatever backends it had."""
 
     def __str__(self) -> str:
         crew = self.crew.data_directory.name
@@ -59,6 +69,7 @@ async def _again(service: EmbeddedService, place: Place) -> None:
 
 async def _kill(service: EmbeddedService, place: Place) -> None:
     await service.kill()
+    place.killed += 1
     await _again(service, place)
 
 
@@ -172,6 +183,7 @@ async def kill_backend(place: Place) -> None:
     ):
         with contextlib.suppress(ProcessLookupError):
             os.kill(row["pid"], signal.SIGKILL)
+            place.killed += 1
 
 
 async def read_only_postgres(place: Place) -> None:
@@ -208,10 +220,19 @@ async def fill_disk(place: Place) -> None:
             await asyncio.sleep(0.05)
 
 
+async def kill_real_worker(place: Place) -> None:
+    """`kill -9` of the real worker."""
+    assert place.real_worker is not None, "needs the real worker"
+    await place.real_worker.crash(place.seconds)
+    place.killed += 1
+
+
 async def kill_everything(place: Place) -> None:
     """As a power cut of the whole site, without the crews."""
     site = place.site
-    await asyncio.gather(*(service.kill() for service in (*site.servers, site.nats, site.postgres)))
+    services = (*site.servers, site.nats, site.postgres)
+    await asyncio.gather(*(service.kill() for service in services))
+    place.killed += len(services)
     await asyncio.sleep(place.seconds)
     place.healing_since = time.monotonic()
     await asyncio.gather(site.nats.start(), site.postgres.start())
@@ -283,6 +304,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "postgres-read-only": read_only_postgres,
     "postgres-full": fill_disk,
     "everything-kill": kill_everything,
+    "real-worker-kill": kill_real_worker,
     "link-cut": cut_link,
     "link-half-close": half_close_link,
     "link-delay": delay_link,
