@@ -71,6 +71,8 @@ class Crew:
     """How a member of the crew talks to the servers."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _waiting: set[asyncio.Task[None]] = field(default_factory=set)
+    _children: set[tuple[str, int]] = field(default_factory=set)
+    """Workers and the commands with which they wait for a sub-playbook."""
 
     async def __aenter__(self) -> Self:
         self._random = random.Random(self.seed)
@@ -158,6 +160,10 @@ class Crew:
         notice = orjson.loads(message.data)
         event_id = notice["event_id"]
         self.heard[event_id] = self.heard.get(event_id, 0) + 1
+        if (worker_id, event_id) in self._children:
+            # Heard again, as NATS went away before the acknowledgement: a claim would be granted again, to its owner.
+            await _quietly(message.ack())
+            return
         path, body = f"/api/commands/{event_id}/claim", {"worker_id": worker_id}
         if self._happens(self.habits.hangs_up):
             await client.hang_up("POST", path, body)
@@ -178,6 +184,8 @@ class Crew:
             task = asyncio.create_task(self._run_child(worker_id, notice, claimed, config))
             self._waiting.add(task)
             task.add_done_callback(self._waiting.discard)
+            self._children.add((worker_id, event_id))
+            task.add_done_callback(lambda _: self._children.discard((worker_id, event_id)))
             return
         one = {"execution_id": notice["execution_id"], "worker_id": worker_id}
         await self._report(client, one, self._events(notice, claimed, config.get("args") or {}))
