@@ -41,6 +41,7 @@ class RealWorker(PythonProcess):
         self._nats_url = nats_url
         self._lock = asyncio.Lock()
         self.worker_id = "real-worker-0"
+        self.consumer = "real-worker"
         self.endings = 0
         """How often it ended by itself."""
 
@@ -82,7 +83,7 @@ class RealWorker(PythonProcess):
             "NOETL_SERVER_URL": self._server_url,
             "NATS_URL": self._nats_url,
             "NATS_FILTER_SUBJECT": "noetl.commands.system.>",
-            "NATS_CONSUMER": "real-worker",
+            "NATS_CONSUMER": self.consumer,
             "WORKER_HEARTBEAT_INTERVAL": str(HEARTBEAT_SECONDS),
             "WORKER_METRICS_BIND": f"127.0.0.1:{self.port}",
             "RUST_LOG": "warn",
