@@ -44,6 +44,7 @@ TOTAL_EVERY_ROUNDS: Final = 25
 HELP_AFTER_SECONDS: Final = 15.0
 """When the real worker is looked after: it can live on and do nothing (`Session._help_real_worker`)."""
 HEARTBEAT_SECONDS: Final = 1.0
+ACK_SECONDS: Final = 2.0
 REAL_EXECUTIONS: Final = 2
 CREWS: Final = 2
 SLOTS: Final = 6
@@ -108,8 +109,8 @@ class Tally:
         )
         if self.real_executions:
             line += (
-                f"; {self.real_executions} executions of the real worker, which ended {self.real_endings} times by itself"
-                f" and was started again {self.real_dropped} times for a command that it had dropped"
+                f"; {self.real_executions} executions of the real worker, which ended {self.real_endings} times"
+                f" by itself and was started again {self.real_dropped} times for a command that it had dropped"
                 f" and {self.real_deaf} times because it was deaf"
             )
         return line
@@ -214,6 +215,7 @@ class Session:
                 "name": f"crew{number}",
                 "pool": "crew",
                 "heartbeat_seconds": HEARTBEAT_SECONDS,
+                "ack_seconds": ACK_SECONDS,
                 "seed": self.campaign.seed + number,
             }
             crew = CrewProcess(self.site.folder / f"crew{number}", options)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
 HEARTBEAT_SECONDS = 5.0
+ACK_SECONDS = 5.0
 FETCH_SECONDS = 1.0
 
 
@@ -67,6 +68,8 @@ class Crew:
     heard: dict[int, int] = field(default_factory=dict)
     done: int = 0
     heartbeat_seconds: float = HEARTBEAT_SECONDS
+    ack_seconds: float = ACK_SECONDS
+    """After so long without an acknowledgement a notification comes again."""
     client: type[Client] = Client
     """How a member of the crew talks to the servers."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -134,7 +137,7 @@ class Crew:
                 subscription = await client.jetstream(timeout=2).pull_subscribe(
                     "noetl.commands.shared.>",
                     durable=f"{self.pool or self.name}-shared",
-                    config=ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=5),
+                    config=ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=self.ack_seconds),
                 )
                 while client.is_connected:
                     try:
