@@ -11,7 +11,7 @@ import pytest
 from tests.faults.checker import query
 from tests.faults.faults import LEASE_SECONDS
 from tests.faults.site import open_site
-from tests.faults.wire import Client
+from tests.faults.wire import AlternatingClient
 from tests.faults.worker import Crew
 from tests.faults.workflows import parallel
 
@@ -75,12 +75,3 @@ async def test_completions_of_one_execution_may_come_through_either_replica(site
         await site.start(workflow, "either")
         await site.finished(crew)
     await site.prove(crew.history)
-
-
-class AlternatingClient(Client):
-    """Sends every request to the next server."""
-
-    async def once(self, method: str, path: str, body: object = None) -> tuple[int, object]:
-        self.close()
-        self._turn += 1
-        return await super().once(method, path, body)

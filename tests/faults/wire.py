@@ -79,3 +79,12 @@ class Client:
         if self._connection is None:
             self._connection = Connection(*self._addresses[self._turn % len(self._addresses)])
         return self._connection
+
+
+class AlternatingClient(Client):
+    """Sends every request to the next server."""
+
+    async def once(self, method: str, path: str, body: object = None) -> tuple[int, object]:
+        self.close()
+        self._turn += 1
+        return await super().once(method, path, body)
