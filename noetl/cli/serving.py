@@ -1,54 +1,22 @@
-"""`serve`, `config` and `db`: the server, its settings and its schema."""
+"""`config` and `db`: the settings of the server, and its schema."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
-from noetl.config import ConfigurationError, effective_settings, load_settings
+from noetl.cli.serve import read_settings
+from noetl.config import effective_settings
 from noetl.errors import NoetlError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from noetl.config import Settings
     from noetl.store.database import Database
-
-EXIT_CONFIGURATION = 2
-
-
-def read_settings() -> Settings:
-    """The settings of the environment; prints all problems and exits with 2 if there are any."""
-    try:
-        return load_settings(os.environ, Path.cwd())
-    except ConfigurationError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(EXIT_CONFIGURATION) from None
-
-
-def serve() -> None:
-    """Run the server until SIGTERM or Ctrl-C."""
-    import uvloop
-
-    from noetl.app import StartError
-    from noetl.app import serve as run_server
-    from noetl.observability.logging import configure_logging
-
-    settings = read_settings()
-    handle = configure_logging(settings)
-    try:
-        uvloop.run(run_server(settings))
-    except StartError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from None
-    finally:
-        handle.close()
 
 
 def config(json: bool = typer.Option(False, "--json", help="One JSON object instead of a table.")) -> None:

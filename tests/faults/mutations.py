@@ -133,7 +133,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         f"{LEDGER}test_cancelled_execution_issues_and_gives_out_nothing",
     ),
     "I20": Mutation(
-        "noetl/store/migrations/012_compression.sql",
+        "noetl/store/migrations/021_append.sql",
         "    IF stale THEN",
         "    IF false THEN",
         f"{LEDGER}test_two_processes_on_one_database_decide_once",
