@@ -24,6 +24,9 @@ ARRIVAL_TURNS: Final = 3
 """Turns of the event loop from the bytes of a request to its place in the queue: reading, handler, submission."""
 GATHER_SECONDS: Final = 0.002
 """Longest time to let work join a batch."""
+ENOUGH: Final = 1 / 3
+"""Part of those that may be under way (in the batch that has just ended, and waiting) that is enough for a batch. With
+all of them clients and database would work in turn; so one works while the other does."""
 PACE_WEIGHT: Final = 0.1
 """Weight of the latest batch in what the queue knows of its pace."""
 PATIENCE_SECONDS: Final = 0.025
@@ -57,6 +60,8 @@ class WorkQueue:
         """When each busy lane began its batch."""
         self._changed = asyncio.Event()
         self._closing = False
+        self._last_size = 0
+        """Work in the batch that ended last."""
 
     @property
     def depth(self) -> int:
@@ -143,7 +148,8 @@ class WorkQueue:
         """Let work join whose requests have reached us already. With nothing on its way this takes microseconds."""
         end = perf_counter() + GATHER_SECONDS
         waiting, quiet_turns = len(self._queue), 0
-        while quiet_turns < ARRIVAL_TURNS and waiting < self._batch_limit and perf_counter() < end:
+        enough = min(self._batch_limit, ENOUGH * (self._last_size + waiting))
+        while quiet_turns < ARRIVAL_TURNS and waiting < enough and perf_counter() < end:
             await asyncio.sleep(0)
             quiet_turns = quiet_turns + 1 if len(self._queue) == waiting else 0
             waiting = len(self._queue)
@@ -174,6 +180,7 @@ class WorkQueue:
             await lane.process(batch)
         finally:
             del self._running[lane]
+            self._last_size = len(batch)
             for execution_id in {work.execution_id for work in batch}:
                 parked = self._parked.pop(execution_id)
                 self._parked_count -= len(parked)

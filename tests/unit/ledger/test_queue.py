@@ -98,15 +98,19 @@ async def test_what_arrives_while_a_batch_runs_is_the_next_batch() -> None:
         assert lane.batches == [[(1, "a")], [(2, "b"), (3, "c"), (2, "d")]]
 
 
-async def test_what_is_on_its_way_joins_the_batch() -> None:
+async def test_what_is_on_its_way_joins_the_batch_until_that_is_a_third_of_what_is_about() -> None:
     async with running(1) as (queue, (lane,)):
-        works = submit(queue, (1, "a"))
         lane.go_on.set()
+        await finished(submit(queue, *((execution_id, "a") for execution_id in range(6))))
+        works = submit(queue, (6, "b"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        works += submit(queue, (2, "b"))
+        works += submit(queue, (7, "b"), (8, "b"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        works += submit(queue, (9, "b"))
         await finished(works)
-        assert lane.batches == [[(1, "a"), (2, "b")]]
+        assert [len(batch) for batch in lane.batches] == [6, 3, 1]
 
 
 async def test_a_quick_lane_gets_everything_and_a_second_starts_beside_a_slow_one() -> None:
