@@ -64,7 +64,8 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     )  # fmt: skip
     max_requests_in_flight: int = setting(
         "NOETL_MAX_REQUESTS_IN_FLIGHT", _positive, 2000, "2000",
-        "Requests handled at once per process; more get 503 with Retry-After instead of memory.",
+        "Requests handled at once per process, three quarters of them for all but what workers report. More get 503"
+        " with Retry-After instead of memory.",
     )  # fmt: skip
     keep_alive_seconds: float = setting(
         "NOETL_KEEP_ALIVE_SECONDS", values.seconds(1), 120.0, "120",
@@ -291,7 +292,8 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     )
     lane_queue_seconds: float = setting(
         "NOETL_LANE_QUEUE_SECONDS", values.seconds(0.01, 60), 0.25, "0.25",
-        "How long work should wait for the lanes at most: while as much waits as they do in this time, more gets 503.",
+        "How long work should wait for the lanes at most. While more than a batch waits, and the oldest of it longer,"
+        " what workers report gets 503 with Retry-After, everything else after three quarters of this time.",
     )  # fmt: skip
     batch_max: int = setting("NOETL_BATCH_MAX", values.integer(1, 10_000), 256, "256", "Items in one transaction.")
     state_cache_bytes: int = setting(

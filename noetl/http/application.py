@@ -37,8 +37,8 @@ LONGEST_HOLD_SECONDS: Final = 5.0
 """How long a request waits for a server that is starting, before it is told to come again."""
 
 OTHERS_SHARE: Final = 0.75
-"""Part of the places that requests may fill which are not ``last``. What a running command reports is not told to come
-again because of new executions and of reads: its worker gives up after a few attempts."""
+"""Part of the places, and of the time to wait, that requests may fill which are not ``last``. What a running command
+reports is not told to come again because of new executions and of reads: its worker gives up after a few attempts."""
 
 HEADS_KEPT: Final = 512
 """Heads of refused requests that are remembered: most clients send the same one again and again."""
@@ -66,7 +66,7 @@ class HttpApplication(Application):
     Args:
         observer: told about every request; None for none.
         max_in_flight: requests served at once; more get 503 with Retry-After (promise P5).
-        room: how many of those can be served in good time, at present; None if that is never less.
+        pressure: how long requests wait at present, as a part of how long they should at most; None if they do not.
         body_limit: bytes of a request body where the route does not say otherwise.
         body_bytes_in_flight: bytes of all large request bodies together.
         body_timeout_seconds: time in which the pieces of a body after its first must arrive.
@@ -78,7 +78,7 @@ class HttpApplication(Application):
         *,
         observer: RequestObserver | None = None,
         max_in_flight: int = 1024,
-        room: Callable[[], int] | None = None,
+        pressure: Callable[[], float] | None = None,
         body_limit: int = DEFAULT_BODY_LIMIT,
         body_bytes_in_flight: int = 128 << 20,
         body_timeout_seconds: float = 30.0,
@@ -89,7 +89,7 @@ class HttpApplication(Application):
         self._errors = ErrorResponses(debug=debug)
         self._observer = observer
         self._max_in_flight = max_in_flight
-        self._room = room
+        self._pressure = pressure
         self._plain_call = lru_cache(HEADS_KEPT)(self._find_plain)
         self._refusal = _complete(self._errors.of(_overloaded(), {}, "", ""))
         self._body_limit = body_limit
@@ -125,7 +125,7 @@ class HttpApplication(Application):
             body_limit: bytes of the body, instead of the application's.
             quiet: successful requests do not appear in the access log.
             always: served even when ``max_in_flight`` is reached; for probes.
-            last: refused only when there is no room at all; for what workers report.
+            last: refused later than all others; for what workers report.
             described: in the API document; false for handlers that only refuse.
         """
         self._table.add(method, template, Endpoint(handler, body_limit, quiet, always, described, last))
@@ -189,8 +189,8 @@ class HttpApplication(Application):
             running: requests that are being served.
             data: the first bytes since the last answer.
         """
-        room = self._places()
-        if running < room * OTHERS_SHARE or self._draining:
+        load = self._load(running)
+        if load < OTHERS_SHARE or self._draining:
             return None
         end = data.find(b"\r\n\r\n")
         if not 0 < end < LARGEST_HEAD:
@@ -199,7 +199,7 @@ class HttpApplication(Application):
         if known is None:
             return None
         method, route, length = known
-        if end + 4 + length != len(data) or not _is_refused(route.endpoints[method], running, room):
+        if end + 4 + length != len(data) or not _is_refused(route.endpoints[method], load):
             return None
         if self._observer is not None:
             self._observer.observe_request(method, route.template, 503, 0.0)
@@ -217,8 +217,10 @@ class HttpApplication(Application):
             return None
         return None if route is None or method not in route.endpoints else (method, route, length)
 
-    def _places(self) -> int:
-        return self._max_in_flight if self._room is None else min(self._max_in_flight, self._room())
+    def _load(self, running: int) -> float:
+        """1 and more when there is no place, or no time, for anything else."""
+        load = running / self._max_in_flight
+        return load if self._pressure is None else max(load, self._pressure())
 
     # -- serving --------------------------------------------------------------------------------------------------
 
@@ -277,7 +279,7 @@ class HttpApplication(Application):
             if not endpoint.always:
                 if not self._open.is_set():
                     await self._wait_until_open()
-                if _is_refused(endpoint, self._in_flight - 1, self._places()):
+                if _is_refused(endpoint, self._load(self._in_flight - 1)):
                     raise _overloaded()
             request = Request.incoming(call.method, scope["raw_path"], scope["query_string"], scope["headers"])
             request.scope = scope  # type: ignore[assignment]
@@ -331,8 +333,8 @@ class HttpApplication(Application):
         return count <= _CLIENT_ERRORS_LOGGED_PER_SECOND
 
 
-def _is_refused(endpoint: Endpoint, running: int, room: int) -> bool:
-    return not endpoint.always and running >= (room if endpoint.last else room * OTHERS_SHARE)
+def _is_refused(endpoint: Endpoint, load: float) -> bool:
+    return not endpoint.always and load >= (1 if endpoint.last else OTHERS_SHARE)
 
 
 def _overloaded() -> OverloadedError:

@@ -8,8 +8,10 @@ from typing import Final
 LARGEST_HEAD: Final = 2_048
 """Bytes of a head that is still looked at."""
 _LINE: Final = re.compile(rb"(GET|POST|PUT|PATCH|DELETE) (\S+) HTTP/1\.1")
-_UNUSUAL: Final = re.compile(rb"transfer-encoding|expect|connection|upgrade|content-length\s|\s|[^:]*$")
-"""What changes where a message ends or what becomes of its connection, folded lines, and what is no header."""
+_CONTROL: Final = re.compile(rb"[^\t\r\n -~]")
+_HEADER: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+:")
+_UNUSUAL: Final = re.compile(rb"transfer-encoding:|expect:|connection:|upgrade:")
+"""What changes where a message ends or what becomes of its connection."""
 _LENGTH: Final = b"content-length:"
 
 
@@ -20,13 +22,14 @@ def plain_head(head: bytes) -> tuple[str, str, int] | None:
     """
     first, *lines = head.split(b"\r\n")
     line = _LINE.fullmatch(first)
-    if line is None or head.count(b"\n") != len(lines):
+    ends = len(lines)
+    if line is None or head.count(b"\n") != ends or head.count(b"\r") != ends or _CONTROL.search(head):
         return None
     length = b"0"
     has_length = False
     for header in lines:
         name = header.lower()
-        if _UNUSUAL.match(name):
+        if _HEADER.match(name) is None or _UNUSUAL.match(name):
             return None
         if name.startswith(_LENGTH):
             if has_length:

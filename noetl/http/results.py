@@ -117,7 +117,7 @@ class ResultRoutes:
         if self._observer is not None:
             put = measured(put, self._observer.observe_result_put)
             resolve = measured(resolve, self._observer.observe_result_resolve)
-        application.add_route("PUT", "/api/result/{execution_id}", put, body_limit=self._largest)
+        application.add_route("PUT", "/api/result/{execution_id}", put, body_limit=self._largest, last=True)
         application.add_route("GET", "/api/result/resolve", resolve)
 
     async def put(self, request: Request) -> Response:

@@ -76,6 +76,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         if self.wants_certificate and not has_certificate(transport):
             self.app = only_probes(self.app)  # type: ignore[assignment]
+            self.refusal = None
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -84,9 +85,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.refusal is not None and self._is_between_requests():
+        if self.refusal is not None and self._is_between_requests() and not self.flow.write_paused:
             answer = self.refusal(len(self.tasks), data)
-            if answer is not None and not self.flow.write_paused:
+            if answer is not None:
                 self.transport.write(answer)
                 self._keep_alive()
                 return

@@ -54,7 +54,8 @@ class ExecutionEntry:
 class ByteBoundedCache(Generic[K, V]):
     """Least recently used entries within a byte budget; the newest entry stays even if it alone exceeds it.
 
-    Spent entries go first: a process that runs short executions for days holds the running ones, not the last 20,000.
+    Spent entries have a part of the budget of their own, in which the one put first goes first: a process that runs
+    short executions for days holds the running ones, not the last 20,000.
     """
 
     __slots__ = ("_entries", "_sizes", "_spent", "_spent_bytes", "budget", "bytes", "evictions", "hits", "misses")

@@ -27,8 +27,6 @@ GATHER_SECONDS: Final = 0.002
 ENOUGH: Final = 1 / 3
 """Part of those that may be under way (in the batch that has just ended, and waiting) that is enough for a batch. With
 all of them clients and database would work in turn; so one works while the other does."""
-PACE_WEIGHT: Final = 0.1
-"""Weight of the latest batch in what the queue knows of its pace."""
 PATIENCE_SECONDS: Final = 0.025
 """How long what waits leaves the database to the batches that run."""
 
@@ -47,10 +45,6 @@ class WorkQueue:
         self._lanes = lanes
         self._limit = limit
         self._seconds = seconds
-        self._pace = 0.0
-        """Seconds from one operation to the next while there is always work, by experience."""
-        self._last_end: float | None = None
-        """When the last batch ended, if work has been waiting ever since."""
         self._batch_limit = batch_limit
         self._queue: deque[Work] = deque()
         self._parked: dict[int, deque[Work]] = {}
@@ -69,23 +63,19 @@ class WorkQueue:
         return len(self._queue) + self._parked_count
 
     @property
-    def room(self) -> int:
-        """How much work is done in the time that one operation may wait: at least a batch, at most the limit.
+    def pressure(self) -> float:
+        """How long the oldest work has waited, as a part of how long it should at most; 0 while no whole batch waits.
 
         What a batch costs depends on what is in it and on the database, by a factor of a hundred, so a number of
         requests says little about how long the last of them has to wait.
         """
-        if self._pace * self._limit <= self._seconds:
-            return self._limit
-        return max(self._batch_limit, int(self._seconds / self._pace))
-
-    def _learn(self, done: int) -> None:
-        """A batch has ended: if work had been waiting since the one before, it tells the pace."""
-        now = perf_counter()
-        if self._last_end is not None:
-            pace = (now - self._last_end) / done
-            self._pace += (pace - self._pace) * (PACE_WEIGHT if self._pace else 1.0)
-        self._last_end = now if self._queue else None
+        if self.depth < self._batch_limit:
+            return 0.0
+        # What is parked waits for a batch that runs.
+        oldest = min(self._running.values()) if self._parked_count else perf_counter()
+        if self._queue:
+            oldest = min(oldest, self._queue[0].enqueued_at)
+        return (perf_counter() - oldest) / self._seconds
 
     def submit(self, work: Work) -> None:
         """Queue an operation; its future gets the reply after the commit.
@@ -185,5 +175,4 @@ class WorkQueue:
                 parked = self._parked.pop(execution_id)
                 self._parked_count -= len(parked)
                 self._queue.extendleft(reversed(parked))
-            self._learn(len(batch))
             self._changed.set()

@@ -60,7 +60,7 @@ class LedgerShard:
         self.database = database
         self.mint = mint
         self.catalog_copies = CatalogCopies(cluster, database)
-        self._store = LedgerStore(database.quoted_schema)
+        self._store = LedgerStore(database.quoted_schema, database.generic_plans)
         self._events = EventStore(database.quoted_schema)
         self._loader = StateLoader(
             database,
@@ -101,9 +101,9 @@ class LedgerShard:
         return self._queue.depth
 
     @property
-    def room(self) -> int:
-        """How many operations are done in the time that one may wait."""
-        return self._queue.room
+    def pressure(self) -> float:
+        """How long work waits, as a part of how long it should at most."""
+        return self._queue.pressure
 
     async def submit(self, work: Work) -> Any:
         """Commit one operation and return its reply; raises what the operation or the database refuses."""

@@ -298,6 +298,15 @@ class Database:
         """Run one statement and return its command tag, for example ``UPDATE 1``; ``retry`` as in `fetchrow`."""
         return await self._run(lambda connection: connection.execute(sql, *arguments), retry=retry)
 
+    @property
+    def generic_plans(self) -> str:
+        """SQL that makes the rest of a transaction use generic plans; empty where no plan outlives its statement.
+
+        Without named statements, as behind a pooler, a generic plan would be made anew each time, for all partitions.
+        """
+        keeps_statements = self._connect_arguments["statement_cache_size"] > 0
+        return "SET LOCAL plan_cache_mode = force_generic_plan" if keeps_statements else ""
+
     async def read_one(self, operation: Callable[[Connection], Awaitable[T]]) -> T:
         """Run statements that read one execution, in a read-only transaction; errors as `fetchrow`.
 
@@ -306,13 +315,13 @@ class Database:
         """
 
         async def run(connection: Connection) -> T:
-            await connection.execute("BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_generic_plan")
             try:
+                await connection.execute(f"BEGIN READ ONLY; {self.generic_plans}")
                 found = await operation(connection)
                 await connection.execute("COMMIT")
             except BaseException:
                 if not _is_lost(connection):
-                    connection.terminate()  # an open transaction must not go back to the pool
+                    await connection.execute("ROLLBACK")
                 raise
             return found
 

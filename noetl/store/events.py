@@ -125,7 +125,7 @@ class EventStore:
         A row without tool kind or context, which only a client can have posted, is none (spec 20, section 5.2, C6).
         """
         if execution_id is None:
-            record = await connection.fetchrow(self._issued_lately, event_id)
+            record = await connection.fetchrow(self._issued_lately, event_id) if event_id >= LATELY else None
             record = record or await connection.fetchrow(self._issued, event_id)
         else:
             record = await connection.fetchrow(self._issued_of, execution_id, event_id)

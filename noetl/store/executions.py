@@ -285,12 +285,12 @@ class ExecutionStore:
 
         Between two pages no connection is held, however slowly the client reads.
         """
-        page, begin = detail.first, 0
-        while page:
+        page, begin, wanted = detail.first, 0, detail.order[:FIRST_EVENT_ROWS]
+        while wanted:
             yield page
-            begin += len(page)
+            begin += len(wanted)
             size = sum(len(row.result or "") + len(row.error or "") for row in page)
-            wanted = detail.order[begin : begin + rows_of_next_page(len(page), size, HIGHEST_EVENT_ROWS)]
+            wanted = detail.order[begin : begin + rows_of_next_page(len(wanted), size, HIGHEST_EVENT_ROWS)]
             read = partial(_fetch, self._events, execution_id, wanted)
             page = [EventRow(**record) for record in await self._database.read_one(read)] if wanted else []
 

@@ -196,14 +196,13 @@ class LedgerConnection:
 class LedgerStore:
     """Statements of the ledger for one schema."""
 
-    def __init__(self, schema: str) -> None:
+    def __init__(self, schema: str, generic_plans: str = "") -> None:
+        """``generic_plans`` is `Database.generic_plans`: planning over all partitions takes longer than a batch."""
         types = ["bigint[]", "bigint[]", *_EVENT_TYPES, *_UPDATE_TYPES, *_KEY_TYPES]
         arguments = ", ".join(f"${number}::{kind}" for number, kind in enumerate(types, 1))
         self._append = f"SELECT execution_id, log_position, is_stale FROM {schema}.ledger_append_4({arguments})"
-        # The plans do not depend on the values, and planning over all partitions takes longer than the rest of a batch.
         self._bound = (
-            "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '15s';"
-            " SET LOCAL plan_cache_mode = force_generic_plan"
+            f"SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '15s'; {generic_plans}"
         )
         self._lock = "SELECT pg_advisory_xact_lock(held.id) FROM unnest($1::bigint[]) AS held(id)"
         self._positions = f"""

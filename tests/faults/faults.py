@@ -177,13 +177,19 @@ async def terminate_backends(place: Place) -> None:
 
 
 async def kill_backend(place: Place) -> None:
-    """`kill -9` of one backend: PostgreSQL ends all others and recovers by itself."""
-    for row in await _administer(
-        place, "SELECT pid FROM pg_stat_activity WHERE datname = 'faults' ORDER BY pid LIMIT 1"
-    ):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(row["pid"], signal.SIGKILL)
-            place.killed += 1
+    """`kill -9` of one backend: PostgreSQL ends all others, which is waited for, and recovers by itself."""
+    ended = asyncio.Event()
+    connection = await connect(place.site.postgres.dsn)
+    connection.add_termination_listener(lambda _connection: ended.set())
+    pid = await connection.fetchval("SELECT pid FROM pg_stat_activity WHERE datname = 'faults' ORDER BY pid LIMIT 1")
+    if pid is None:
+        await connection.close()
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+        place.killed += 1
+        async with asyncio.timeout(30):
+            await ended.wait()
 
 
 async def read_only_postgres(place: Place) -> None:

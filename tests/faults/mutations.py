@@ -110,7 +110,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     ),
     "I14": Mutation(
         "noetl/http/application.py",
-        "return not endpoint.always and running >= (room if endpoint.last else room * OTHERS_SHARE)",
+        "return not endpoint.always and load >= (1 if endpoint.last else OTHERS_SHARE)",
         "return False",
         "tests/faults/test_overload.py",
     ),

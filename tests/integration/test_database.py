@@ -202,6 +202,8 @@ async def test_the_pool_survives_a_crash_of_the_server(make_postgres: MakePostgr
 
 async def test_without_a_statement_cache_everything_works_and_nothing_is_prepared_by_name(database_url: str) -> None:
     database = await connect(database_url, NOETL_PG_STATEMENT_CACHE_CAPACITY="0")
+    # Each statement is planned anew: for the values at hand, not for all partitions.
+    assert await database.read_one(lambda one: one.fetchval("SELECT current_setting('plan_cache_mode')")) == "auto"
     async with database.transaction() as connection:
         for number in range(5):
             assert await connection.fetchval("SELECT $1::integer + 1", number) == number + 1

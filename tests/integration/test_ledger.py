@@ -13,6 +13,7 @@ from noetl.errors import ConflictError, NotFoundError, UnprocessableError
 from noetl.ledger.items import StartExecution
 from noetl.ledger.ledger import LedgerLimits
 from noetl.ledger.loader import PARALLEL_LOADS
+from noetl.store import events
 from noetl.store.commands import CommandStore
 from noetl.store.database import ConnectionLostError
 from tests.integration.ledger_harness import incoming, open_ledger, rows
@@ -164,9 +165,21 @@ async def test_finished_command_cannot_be_claimed_again(ledger: LedgerHarness) -
         await ledger.claim(item)
 
 
-async def test_unknown_command_is_not_found(ledger: LedgerHarness) -> None:
-    with pytest.raises(NotFoundError, match=r"command\.issued event not found: 7"):
-        await ledger.ledger.claim(7, "w1")
+@pytest.mark.parametrize("event_id", [7, -7, 2**63 - 1, -(2**63)])
+async def test_unknown_command_is_not_found(ledger: LedgerHarness, event_id: int) -> None:
+    with pytest.raises(NotFoundError, match=rf"command\.issued event not found: {event_id}"):
+        await ledger.ledger.claim(event_id, "w1")
+
+
+@pytest.mark.parametrize("lately", [events.LATELY, 0])
+async def test_command_that_another_process_issued_is_found_however_old_its_execution_is(
+    migrated_database_url: str, ledger: LedgerHarness, monkeypatch: pytest.MonkeyPatch, lately: int
+) -> None:
+    monkeypatch.setattr(events, "LATELY", lately)
+    async with open_ledger(migrated_database_url, machine_id=2) as other:
+        await ledger.start(await ledger.register(LINEAR))
+        item = await ledger.announcer.queue.get()
+        assert "tool_config" in await other.claim(item)
 
 
 async def test_event_of_unknown_execution_is_refused(ledger: LedgerHarness) -> None:

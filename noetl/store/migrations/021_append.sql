@@ -7,8 +7,8 @@
 -- When another process has appended since, nothing is written and the rows returned have is_stale = true; otherwise
 -- they give the new position of each execution. The advisory locks (one per execution, transaction scoped) make
 -- "check the position, then append" one step for every process on this database, so log positions ascend in commit
--- order within an execution. Event rows and updates apply in array order: one by one, since a statement for all of them
--- pays off only from six on. execution_tally is told of executions that begin and end.
+-- order within an execution. Event rows and updates apply in array order. Updates are made one by one: a statement for
+-- all of them pays off only from six on. execution_tally is told of executions that begin and end.
 CREATE OR REPLACE FUNCTION {schema}.ledger_append_4(
     held_execution bigint[], held_position bigint[],
     event_execution bigint[], event_ids bigint[], event_catalog bigint[], event_parent bigint[],
@@ -88,6 +88,9 @@ BEGIN
     )
     -- Positions come from a sequence, row by row: in order of size they are those of the arrays.
     SELECT array_agg(appended.log_position ORDER BY appended.log_position) INTO positions FROM appended;
+    IF coalesce(cardinality(positions), 0) <> cardinality(event_ids) THEN
+        RAISE 'a trigger has left out rows of the log';
+    END IF;
 
     IF array_length(array_remove(event_command, NULL), 1) > 0 THEN
         -- Taken from the rows just written: a context may be large, and theirs is parsed and compressed already. The

@@ -27,13 +27,13 @@ ADDRESS = ["127.0.0.1"]
 
 
 @asynccontextmanager
-async def serving(tls: ServerTls) -> AsyncIterator[int]:
-    """An application behind TLS that watches its files; gives the port."""
+async def serving(tls: ServerTls, pressure: float = 0.0) -> AsyncIterator[int]:
+    """An application behind TLS that watches its files, under some load; gives the port."""
 
     async def answer(_request: Request) -> Response:
         return json_response({"ok": True})
 
-    application = HttpApplication()
+    application = HttpApplication(pressure=lambda: pressure)
     for method, path in (("GET", "/"), ("POST", "/healthz"), *(("GET", probe.decode()) for probe in PROBES)):
         application.add_route(method, path, answer)
     watching = asyncio.create_task(tls.watch())
@@ -140,6 +140,16 @@ async def test_a_refused_client_gets_no_second_request(tmp_path: Path) -> None:
         assert answers.count(b"HTTP/1.1") == 1
         assert b'{"error":"A client certificate is required","status":403}' in answers
         writer.close()
+
+
+async def test_overload_does_not_answer_those_without_a_certificate(tmp_path: Path) -> None:
+    authority = Authority()
+    chain = str(authority.issue(tmp_path / "server.pem", ADDRESS))
+    ours = authority.issue(tmp_path / "client.pem", "client")
+    (tmp_path / "ca.pem").write_text(authority.pem)
+    async with serving(ServerTls(chain, chain, str(tmp_path / "ca.pem")), pressure=2.0) as port:
+        assert await status(port, trusting(authority, certificate=ours), "GET /") == 503
+        assert await status(port, trusting(authority), "GET /") == 403
 
 
 async def test_a_new_certificate_is_taken_and_a_broken_one_is_not(

@@ -1,4 +1,4 @@
-"""The depth of JSON texts: as the twin counts it, as the value has it, and nothing read outside of the bytes."""
+"""The depth of JSON texts: as the twin counts it, as the value has it, and never more than there is text."""
 
 from __future__ import annotations
 

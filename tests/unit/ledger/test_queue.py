@@ -187,32 +187,28 @@ async def test_closing_finishes_what_waits() -> None:
         await finished(works)
 
 
-async def test_room_is_what_can_be_done_in_time_once_the_pace_is_known() -> None:
-    async with running(1, limit=100, batch=2, seconds=0.1) as (queue, (lane,)):
-        assert queue.room == 100  # nothing is known of the pace yet
-        works = submit(queue, *((number, "a") for number in range(6)))
+async def test_pressure_is_the_time_that_the_oldest_has_waited_once_more_than_a_batch_waits() -> None:
+    async with running(1, batch=2, seconds=0.001) as (queue, (lane,)):
+        works = submit(queue, (0, "a"))
         await began(lane)
+        works += submit(queue, (1, "b"))
+        await asyncio.sleep(0.002)
+        assert queue.pressure == 0
+        works += submit(queue, (2, "b"))
+        assert queue.pressure > 1
         lane.go_on.set()
         await finished(works)
-        assert queue.room == 100  # six operations in no time
-        lane.go_on.clear()
-        lane.began.clear()
-        works = submit(queue, *((number, "b") for number in range(6)))
-        for _ in range(2):
-            await began(lane)
-            lane.began.clear()
-            await asyncio.sleep(0.5)  # the pace of the lane
-            lane.go_on.set()
-            await asyncio.sleep(0)
-            lane.go_on.clear()
-        lane.go_on.set()
-        await finished(works)
-        assert 2 <= queue.room < 50
+        assert queue.pressure == 0
 
 
-async def test_room_is_a_batch_at_least() -> None:
-    async with running(1, limit=100, batch=2, seconds=0.000001) as (queue, (lane,)):
-        works = submit(queue, *((number, "a") for number in range(6)))
-        lane.go_on.set()
+async def test_pressure_counts_what_waits_for_its_execution() -> None:
+    async with running(2, batch=2, seconds=0.001) as (queue, (slow, other)):
+        works = submit(queue, (1, "a"))
+        await began(slow)
+        works += submit(queue, (1, "b"), (1, "c"), (2, "d"))
+        other.go_on.set()
+        await began(other)
+        await asyncio.sleep(0.002)
+        assert queue.pressure > 1
+        slow.go_on.set()
         await finished(works)
-        assert queue.room == 2
