@@ -211,7 +211,7 @@ class Server:
         self.application = HttpApplication(
             observer=self._traced or self.metrics,
             max_in_flight=settings.http.max_requests_in_flight,
-            pressure=lambda: self.ledger.pressure,
+            room=lambda: self.ledger.room,
             body_limit=settings.http.max_body_bytes,
             body_timeout_seconds=settings.http.request_timeout_seconds,
             debug=settings.http.debug,

@@ -56,7 +56,8 @@ def machine() -> str:
     """What the figures were measured on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), platform.machine())
-    return f"{model}, {os.cpu_count()} CPUs, Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}"
+    kernel = platform.release().partition("-")[0]
+    return f"{model}, {os.cpu_count()} CPUs, Linux {kernel}, Python {platform.python_version()}"
 
 
 async def run(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -292,8 +292,8 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     )
     lane_queue_seconds: float = setting(
         "NOETL_LANE_QUEUE_SECONDS", values.seconds(0.01, 60), 0.25, "0.25",
-        "How long work should wait for the lanes at most. While more than a batch waits, and the oldest of it longer,"
-        " what workers report gets 503 with Retry-After, everything else after three quarters of this time.",
+        "How long work should wait for the lanes at most. When they do fewer requests in this time than are in flight,"
+        " more get 503 with Retry-After, from three quarters on all but what workers report.",
     )  # fmt: skip
     batch_max: int = setting("NOETL_BATCH_MAX", values.integer(1, 10_000), 256, "256", "Items in one transaction.")
     state_cache_bytes: int = setting(

@@ -37,8 +37,8 @@ LONGEST_HOLD_SECONDS: Final = 5.0
 """How long a request waits for a server that is starting, before it is told to come again."""
 
 OTHERS_SHARE: Final = 0.75
-"""Part of the places, and of the time to wait, that requests may fill which are not ``last``. What a running command
-reports is not told to come again because of new executions and of reads: its worker gives up after a few attempts."""
+"""Part of the places that requests may fill which are not ``last``. What a running command reports is not told to come
+again because of new executions and of reads: its worker gives up after a few attempts."""
 
 HEADS_KEPT: Final = 512
 """Heads of refused requests that are remembered: most clients send the same one again and again."""
@@ -66,7 +66,7 @@ class HttpApplication(Application):
     Args:
         observer: told about every request; None for none.
         max_in_flight: requests served at once; more get 503 with Retry-After (promise P5).
-        pressure: how long requests wait at present, as a part of how long they should at most; None if they do not.
+        room: how many of those can be served in good time, at present; None if that is never less.
         body_limit: bytes of a request body where the route does not say otherwise.
         body_bytes_in_flight: bytes of all large request bodies together.
         body_timeout_seconds: time in which the pieces of a body after its first must arrive.
@@ -78,7 +78,7 @@ class HttpApplication(Application):
         *,
         observer: RequestObserver | None = None,
         max_in_flight: int = 1024,
-        pressure: Callable[[], float] | None = None,
+        room: Callable[[], int] | None = None,
         body_limit: int = DEFAULT_BODY_LIMIT,
         body_bytes_in_flight: int = 128 << 20,
         body_timeout_seconds: float = 30.0,
@@ -89,7 +89,7 @@ class HttpApplication(Application):
         self._errors = ErrorResponses(debug=debug)
         self._observer = observer
         self._max_in_flight = max_in_flight
-        self._pressure = pressure
+        self._room = room
         self._plain_call = lru_cache(HEADS_KEPT)(self._find_plain)
         self._refusal = _complete(self._errors.of(_overloaded(), {}, "", ""))
         self._body_limit = body_limit
@@ -218,9 +218,8 @@ class HttpApplication(Application):
         return None if route is None or method not in route.endpoints else (method, route, length)
 
     def _load(self, running: int) -> float:
-        """1 and more when there is no place, or no time, for anything else."""
-        load = running / self._max_in_flight
-        return load if self._pressure is None else max(load, self._pressure())
+        """1 and more when there is no place for anything else."""
+        return running / (self._max_in_flight if self._room is None else min(self._max_in_flight, self._room()))
 
     # -- serving --------------------------------------------------------------------------------------------------
 

@@ -159,9 +159,9 @@ class Ledger:
         return sum(shard.waiting for shard in self._shards)
 
     @property
-    def pressure(self) -> float:
-        """How long work waits for the least busy shard, as a part of how long it should at most."""
-        return min(shard.pressure for shard in self._shards)
+    def room(self) -> int:
+        """How many operations may be under way if none is to wait longer than it should."""
+        return sum(shard.room for shard in self._shards)
 
     # -- operations ------------------------------------------------------------------------------------------------
 

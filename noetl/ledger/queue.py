@@ -27,6 +27,14 @@ GATHER_SECONDS: Final = 0.002
 ENOUGH: Final = 1 / 3
 """Part of those that may be under way (in the batch that has just ended, and waiting) that is enough for a batch. With
 all of them clients and database would work in turn; so one works while the other does."""
+PACE_WEIGHT: Final = 0.1
+"""Weight of a batch that was slower than others in what the queue knows of its pace."""
+FASTER_WEIGHT: Final = 0.5
+"""Weight of one that was faster: a bad time is soon forgotten."""
+PACE_SECONDS: Final = 10.0
+"""For so long after the last batch that told it the pace is held to be known."""
+LARGE: Final = 1 / 16
+"""Part of the largest batch from which on one tells the pace: a small one is all beginning."""
 PATIENCE_SECONDS: Final = 0.025
 """How long what waits leaves the database to the batches that run."""
 
@@ -45,6 +53,11 @@ class WorkQueue:
         self._lanes = lanes
         self._limit = limit
         self._seconds = seconds
+        self._pace = 0.0
+        """Seconds from one operation to the next while there is always work, by experience."""
+        self._paced_at = 0.0
+        self._last_end: float | None = None
+        """When the last batch ended, if work has been waiting ever since."""
         self._batch_limit = batch_limit
         self._queue: deque[Work] = deque()
         self._parked: dict[int, deque[Work]] = {}
@@ -63,19 +76,25 @@ class WorkQueue:
         return len(self._queue) + self._parked_count
 
     @property
-    def pressure(self) -> float:
-        """How long the oldest work has waited, as a part of how long it should at most; 0 while no whole batch waits.
+    def room(self) -> int:
+        """How much work is done in the time that one operation may wait: at least a batch, at most the limit.
 
         What a batch costs depends on what is in it and on the database, by a factor of a hundred, so a number of
         requests says little about how long the last of them has to wait.
         """
-        if self.depth < self._batch_limit:
-            return 0.0
-        # What is parked waits for a batch that runs.
-        oldest = min(self._running.values()) if self._parked_count else perf_counter()
-        if self._queue:
-            oldest = min(oldest, self._queue[0].enqueued_at)
-        return (perf_counter() - oldest) / self._seconds
+        if self._pace * self._limit <= self._seconds or perf_counter() > self._paced_at + PACE_SECONDS:
+            return self._limit
+        return min(self._limit, max(self._batch_limit, int(self._seconds / self._pace)))
+
+    def _learn(self, done: int) -> None:
+        """A batch has ended: if work had been waiting since the one before, and it was large, it tells the pace."""
+        now = perf_counter()
+        if self._last_end is not None and done >= LARGE * self._batch_limit:
+            change = (now - self._last_end) / done - self._pace
+            weight = FASTER_WEIGHT if change < 0 else PACE_WEIGHT if self._pace else 1.0
+            self._pace += weight * change
+            self._paced_at = now
+        self._last_end = now if self._queue else None
 
     def submit(self, work: Work) -> None:
         """Queue an operation; its future gets the reply after the commit.
@@ -108,6 +127,8 @@ class WorkQueue:
                     if batch:
                         self._running[lane] = perf_counter()
                         batches.create_task(self._process(lane, batch))
+                    elif not self._running:
+                        self._last_end = None
         finally:
             for lane in self._lanes:
                 await lane.close()
@@ -175,4 +196,5 @@ class WorkQueue:
                 parked = self._parked.pop(execution_id)
                 self._parked_count -= len(parked)
                 self._queue.extendleft(reversed(parked))
+            self._learn(len(batch))
             self._changed.set()

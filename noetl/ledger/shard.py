@@ -101,9 +101,9 @@ class LedgerShard:
         return self._queue.depth
 
     @property
-    def pressure(self) -> float:
-        """How long work waits, as a part of how long it should at most."""
-        return self._queue.pressure
+    def room(self) -> int:
+        """How many operations are done in the time that one may wait."""
+        return self._queue.room
 
     async def submit(self, work: Work) -> Any:
         """Commit one operation and return its reply; raises what the operation or the database refuses."""

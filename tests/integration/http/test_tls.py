@@ -27,13 +27,19 @@ ADDRESS = ["127.0.0.1"]
 
 
 @asynccontextmanager
-async def serving(tls: ServerTls, pressure: float = 0.0) -> AsyncIterator[int]:
-    """An application behind TLS that watches its files, under some load; gives the port."""
+async def serving(tls: ServerTls, gate: asyncio.Event | None = None) -> AsyncIterator[int]:
+    """An application behind TLS that watches its files; gives the port. With a gate, one request at it is the limit."""
 
     async def answer(_request: Request) -> Response:
         return json_response({"ok": True})
 
-    application = HttpApplication(pressure=lambda: pressure)
+    async def wait(_request: Request) -> Response:
+        assert gate is not None
+        await gate.wait()
+        return json_response({"ok": True})
+
+    application = HttpApplication(max_in_flight=100 if gate is None else 1)
+    application.add_route("GET", "/gate", wait)
     for method, path in (("GET", "/"), ("POST", "/healthz"), *(("GET", probe.decode()) for probe in PROBES)):
         application.add_route(method, path, answer)
     watching = asyncio.create_task(tls.watch())
@@ -147,9 +153,14 @@ async def test_overload_does_not_answer_those_without_a_certificate(tmp_path: Pa
     chain = str(authority.issue(tmp_path / "server.pem", ADDRESS))
     ours = authority.issue(tmp_path / "client.pem", "client")
     (tmp_path / "ca.pem").write_text(authority.pem)
-    async with serving(ServerTls(chain, chain, str(tmp_path / "ca.pem")), pressure=2.0) as port:
-        assert await status(port, trusting(authority, certificate=ours), "GET /") == 503
+    gate = asyncio.Event()
+    async with serving(ServerTls(chain, chain, str(tmp_path / "ca.pem")), gate) as port, asyncio.timeout(10):
+        waiting = asyncio.create_task(status(port, trusting(authority, certificate=ours), "GET /gate"))
+        while await status(port, trusting(authority, certificate=ours), "GET /") != 503:
+            pass
         assert await status(port, trusting(authority), "GET /") == 403
+        gate.set()
+        assert await waiting == 200
 
 
 async def test_a_new_certificate_is_taken_and_a_broken_one_is_not(

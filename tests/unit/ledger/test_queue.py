@@ -187,28 +187,60 @@ async def test_closing_finishes_what_waits() -> None:
         await finished(works)
 
 
-async def test_pressure_is_the_time_that_the_oldest_has_waited_once_more_than_a_batch_waits() -> None:
-    async with running(1, batch=2, seconds=0.001) as (queue, (lane,)):
-        works = submit(queue, (0, "a"))
+async def paced(queue: WorkQueue, lane: SteppedLane, seconds: float) -> None:
+    """Six operations, of which two at a time are done; the second and third batch take so long."""
+    lane.go_on.clear()
+    lane.began.clear()
+    works = submit(queue, *((number, "a") for number in range(6)))
+    for _ in range(2):
         await began(lane)
-        works += submit(queue, (1, "b"))
-        await asyncio.sleep(0.002)
-        assert queue.pressure == 0
-        works += submit(queue, (2, "b"))
-        assert queue.pressure > 1
+        lane.began.clear()
+        await asyncio.sleep(seconds)  # the pace of the lane
+        lane.go_on.set()
+        await asyncio.sleep(0)
+        lane.go_on.clear()
+    lane.go_on.set()
+    await finished(works)
+
+
+async def test_room_is_what_can_be_done_in_time_while_the_pace_is_known() -> None:
+    async with running(1, limit=100, batch=2, seconds=1.0) as (queue, (lane,)):
+        await paced(queue, lane, 0.1)
+        assert 2 <= queue.room < 50
+        for _ in range(5):  # a bad time is soon forgotten
+            await finished(submit(queue, *((number, "c") for number in range(6))))
+        assert queue.room > 50
+
+
+async def test_room_is_the_limit_when_the_pace_was_told_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(1, limit=100, batch=2, seconds=1.0) as (queue, (lane,)):
+        await paced(queue, lane, 0.1)
+        assert queue.room < 50
+        monkeypatch.setattr("noetl.ledger.queue.PACE_SECONDS", 0.0)
+        assert queue.room == 100
+
+
+async def test_small_batches_tell_no_pace() -> None:
+    async with running(1, limit=100, batch=40, seconds=0.001) as (queue, (lane,)):
+        works = submit(queue, (1, "a"), (1, "b"), (1, "c"))
         lane.go_on.set()
         await finished(works)
-        assert queue.pressure == 0
-
-
-async def test_pressure_counts_what_waits_for_its_execution() -> None:
-    async with running(2, batch=2, seconds=0.001) as (queue, (slow, other)):
-        works = submit(queue, (1, "a"))
-        await began(slow)
-        works += submit(queue, (1, "b"), (1, "c"), (2, "d"))
-        other.go_on.set()
-        await began(other)
-        await asyncio.sleep(0.002)
-        assert queue.pressure > 1
-        slow.go_on.set()
+        lane.go_on.clear()
+        works = submit(queue, (1, "d"), (2, "e"))
+        assert queue.room == 100
+        lane.go_on.set()
         await finished(works)
+
+
+async def test_room_is_a_batch_at_least_and_the_limit_at_most() -> None:
+    for batch, expected in ((2, 2), (3, 3)):
+        async with running(1, limit=6, batch=batch, seconds=0.000001) as (queue, (lane,)):
+            await paced(queue, lane, 0.01)
+            assert queue.room == expected
+    async with running(1, limit=6, batch=10, seconds=0.000001) as (queue, (lane,)):
+        works = submit(queue, (0, "a"))
+        await began(lane)
+        works += submit(queue, *((number, "a") for number in range(1, 5)))
+        lane.go_on.set()
+        await finished(works)
+        assert queue.room == 6
