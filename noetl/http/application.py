@@ -219,7 +219,8 @@ class HttpApplication(Application):
 
     def _load(self, running: int) -> float:
         """1 and more when there is no place for anything else."""
-        return running / (self._max_in_flight if self._room is None else min(self._max_in_flight, self._room()))
+        places = self._max_in_flight if self._room is None else min(self._max_in_flight, self._room())
+        return running / places if places else 1.0
 
     # -- serving --------------------------------------------------------------------------------------------------
 

@@ -42,8 +42,8 @@ class FormerServerProcess(ServerProcess):
 
 
 class _FormerStore(LedgerStore):
-    def __init__(self, schema: str) -> None:
-        super().__init__(schema)
+    def __init__(self, schema: str, generic_plans: str = "") -> None:
+        super().__init__(schema, generic_plans)
         self._newest = self._append
 
     async def append(self, connection: Any, held: Sequence[tuple[int, int]], rows: BatchRows) -> dict[int, int]:
