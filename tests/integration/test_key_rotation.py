@@ -67,6 +67,7 @@ LEFT = " UNION ALL ".join(
     f"SELECT 1 FROM noetl.{table} JOIN wrapped ON record -> 'dek' = data_encrypted::jsonb -> 'dek'" for table in TABLES
 )
 """The rows that are still wrapped as they were under the old key."""
+OTHERS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 LOST = " UNION ALL ".join(
     f"SELECT 1 FROM noetl.{table} WHERE data_encrypted::jsonb ->> 'ct' NOT IN (SELECT record ->> 'ct' FROM wrapped)"
     for table in TABLES
@@ -133,6 +134,9 @@ async def test_a_server_that_is_killed_in_the_middle_loses_nothing(
     finally:
         await blocking.close()
     await asyncio.gather(rotating, return_exceptions=True)
+    async with asyncio.timeout(20):  # what the killed server had sent is carried out, or not, by now
+        while await count(database, OTHERS):  # noqa: ASYNC110 (the database tells of no end)
+            await asyncio.sleep(0.02)
     left = await count(database, LEFT)
     assert CREDENTIALS + ENTRIES - 150 <= left <= CREDENTIALS + ENTRIES - 149
 
