@@ -8,19 +8,17 @@ python -m tests.faults.former_server serve
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import noetl.store.migrations as migrations
 from noetl.cli import main
-from noetl.dev.server_process import ServerProcess
 from noetl.engine.events import START, TERMINAL
 from noetl.ledger import shard
 from noetl.store.ledger import BatchRows, LedgerStore
+from tests.faults.changed_server import ChangedServerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 NEWEST: Final = 20
 _TYPE: Final = 6
@@ -31,14 +29,10 @@ _LATEST_EVENT: Final = 6
 _MANY_COMMANDS: Final = 64
 
 
-class FormerServerProcess(ServerProcess):
+class FormerServerProcess(ChangedServerProcess):
     """Starts the server by this module."""
 
-    def _command(self) -> list[str]:
-        return [sys.executable, "-m", "tests.faults.former_server", "serve"]
-
-    def _environment(self) -> Mapping[str, str]:
-        return {**super()._environment(), "PYTHONPATH": str(Path(__file__).parents[2])}
+    module = "tests.faults.former_server"
 
 
 class _FormerStore(LedgerStore):

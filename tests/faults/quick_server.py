@@ -5,20 +5,16 @@ python -m tests.faults.quick_server serve
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 import noetl.server
 from noetl.cli import main
-from noetl.dev.server_process import ServerProcess
 from noetl.runtime import shard_work
+from tests.faults.changed_server import ChangedServerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from noetl.config.settings import CommandSettings
 
 LEASE_SECONDS: Final = 2.0
@@ -30,14 +26,10 @@ LIMITS: Final = {
 }
 
 
-class QuickServerProcess(ServerProcess):
+class QuickServerProcess(ChangedServerProcess):
     """Starts the server by this module."""
 
-    def _command(self) -> list[str]:
-        return [sys.executable, "-m", "tests.faults.quick_server", "serve"]
-
-    def _environment(self) -> Mapping[str, str]:
-        return {**super()._environment(), "PYTHONPATH": str(Path(__file__).parents[2])}
+    module = "tests.faults.quick_server"
 
 
 class _QuickWork(shard_work.ShardWork):
