@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import TYPE_CHECKING, Final, cast
 
@@ -11,7 +12,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from noetl.http.tls import has_certificate, only_probes
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
     from typing import Any
 
@@ -111,6 +111,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._receiving:
             return False
         return not self.cycle or (self.cycle.response_complete and not self.cycle.more_body)
+
+    def on_response_complete(self) -> None:
+        # By itself the task goes from the set a turn of the loop later, and the client's next request can come before:
+        # it would find all those still running that the last batch has answered.
+        self.tasks.discard(asyncio.current_task(self.loop))  # type: ignore[arg-type]
+        super().on_response_complete()
 
     def on_message_begin(self) -> None:
         self._receiving = True

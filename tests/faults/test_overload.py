@@ -68,7 +68,7 @@ async def test_overload_is_refused_at_once_and_what_was_acknowledged_is_stored(
     goodput = await rate(1_000_000, CLIENTS)
     refused = sorted(waits[503])
     assert refused, "there was no overload"
-    assert goodput > 0.5 * capacity  # four clients for each place; the benchmark measures without a shared machine
+    assert goodput > 0.6 * capacity
     assert refused[len(refused) // 2] < 0.5
     assert psutil.Process(server.pid).memory_info().rss - resident < LARGEST_GROWTH_MIB << 20
     assert await health(server.url) == 200
