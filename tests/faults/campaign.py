@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from nats.js.api import ConsumerInfo
 
+    from noetl.dev.server_process import ServerProcess
     from tests.faults.workflows import Workflow
 
 LIBFAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -47,6 +48,8 @@ HEARTBEAT_SECONDS: Final = 1.0
 ACK_SECONDS: Final = 2.0
 REAL_EXECUTIONS: Final = 2
 CREWS: Final = 2
+DEFECTS: Final = ("Unexpected error", "exception was never retrieved", "was never awaited")
+"""What a server logs only when it did what nobody meant; its clients repeat a request after a 500 and do not notice."""
 SLOTS: Final = 6
 PROBE: Final = workflow("faults/probe", [{"step": "start"}], {"start": 1})
 
@@ -195,6 +198,8 @@ class Session:
         self.told_to: dict[CrewProcess, int] = {}
         """How far that was read, in bytes."""
         self.checked: set[int] = set()
+        self.logs_read: dict[ServerProcess, int] = {}
+        """How far the log of each server was looked at, in characters."""
 
     async def begin(self) -> None:
         """Register the playbooks and start the crews."""
@@ -254,7 +259,7 @@ class Session:
                 broken = await self._until_quiet()
             if not broken:
                 with tally.timed("check"):
-                    broken = await self._check()
+                    broken = await self._check() | self._defects()
                     await self._measure_returns(names, began)
         except Exception:  # whatever it was, the round has not shown what it should, and the others go on
             broken = {"a round that broke off": traceback.format_exc().splitlines()}
@@ -396,6 +401,16 @@ class Session:
         told.claims = {item for item in everything.claims if only is None or item[0] in only}
         told.cancels = {item for item in self.own.cancels if only is None or item in only}
         return told
+
+    def _defects(self) -> dict[str, list[Any]]:
+        """What the servers have logged of defects since the last round."""
+        found: list[str] = []
+        for server in self.site.servers:
+            text = server.log_text()
+            new = text[self.logs_read.get(server, 0) :]
+            self.logs_read[server] = len(text)
+            found += [line for line in new.splitlines() if any(sign in line for sign in DEFECTS)]
+        return {"a server that met a defect": found[:5]} if found else {}
 
     def _show_logs(self) -> None:
         """The complaints of the servers, for whoever looks into a violation."""
