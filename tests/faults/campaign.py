@@ -8,12 +8,13 @@ import random
 import sys
 import time
 import traceback
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import asyncpg
 import nats
 from nats.errors import Error as NatsError
 
@@ -276,6 +277,7 @@ class Session:
             for rule, rows in broken.items():
                 print(f"  {rule}: {rows}", flush=True)
             self._show_logs()
+            await self._show_executions(broken)
         return not broken
 
     async def end(self) -> None:
@@ -417,6 +419,18 @@ class Session:
         for server in self.site.servers:
             lines = [line for line in server.log_text().splitlines() if '"ERROR"' in line]
             print(f"  errors of {server.data_directory.name}:", *lines[-5:], sep="\n    ", file=sys.stderr, flush=True)
+
+    async def _show_executions(self, broken: dict[str, list[Any]]) -> None:
+        """What happened to the first execution that each rule names, and through whom."""
+        for execution_id in {rows[0][0] for rows in broken.values() if rows and isinstance(rows[0], tuple)}:
+            with suppress(asyncpg.PostgresError, OSError, TimeoutError):
+                for line in await query(
+                    self.site.database_url,
+                    "SELECT log_position, event_id, event_type, node_name, worker_id, ingest_time::text, meta::text"
+                    " FROM noetl.event WHERE execution_id = $1 ORDER BY log_position",
+                    int(execution_id),
+                ):
+                    print("  ", *line, flush=True)
 
     # -- recovery --------------------------------------------------------------------------------------------------
 

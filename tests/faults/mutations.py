@@ -35,6 +35,15 @@ LOOPS = "tests/integration/test_loops.py::"
 HTTP = "tests/integration/http/"
 WORK = "noetl/ledger/work.py"
 
+IN_TWO_TRANSACTIONS = """
+        commands = [row for row in scope.rows.events if row[6] == "command.issued"]
+        scope.rows.events = [row for row in scope.rows.events if row[6] != "command.issued"]
+        positions = await services.store.append(connection, held, scope.rows)
+        scope.rows.events, scope.rows.updates, scope.rows.keys = commands, [], []
+        held = sorted((dict(held) | positions).items())
+        positions |= await services.store.append(connection, held, scope.rows)
+"""
+
 MUTATIONS: Final[dict[str, Mutation]] = {
     "I1": Mutation(
         WORK,
@@ -96,6 +105,12 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         "if False:",
         f"{LEDGER}test_repeated_event_is_stored_once_and_answered_alike",
     ),
+    "I11": Mutation(
+        "noetl/http/streams.py",
+        "if len(buffer) >= CHUNK_BYTES:",
+        "if False:",
+        f"{HTTP}test_executions.py::test_a_large_execution_is_streamed_whole",
+    ),
     "I12": Mutation(
         "noetl/store/leases.py",
         "WHERE lease.holder = excluded.holder OR lease.expires_at < now()",
@@ -113,6 +128,18 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         "return not endpoint.always and load >= (1 if endpoint.last else OTHERS_SHARE)",
         "return False",
         "tests/faults/test_overload.py",
+    ),
+    "I15": Mutation(
+        "noetl/ledger/lane.py",
+        "services.cache.put(execution_id, entry, entry.approximate_bytes, is_spent=entry.is_spent)",
+        "services.cache.discard(execution_id)",
+        f"{LOOPS}test_rows_read_for_an_event_do_not_grow_with_the_loop",
+    ),
+    "I16": Mutation(
+        "noetl/http/executions.py",
+        '"completed": progress.status != "RUNNING",',
+        '"completed": True,',
+        "tests/integration/test_local_worker.py::test_sub_playbook_is_awaited",
     ),
     "I17": Mutation(
         "noetl/messaging/reannouncer.py",
@@ -143,6 +170,12 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         "if not await self._mark_repeated(batch):",
         "if True:",
         f"{RECOVERY}test_event_that_another_process_stored_does_not_prove_that_our_batch_was_committed",
+    ),
+    "I22": Mutation(
+        "noetl/ledger/lane.py",
+        "        positions = await services.store.append(connection, held, scope.rows)\n",
+        IN_TWO_TRANSACTIONS,
+        f"{LEDGER}test_event_and_what_follows_from_it_are_written_in_one_transaction",
     ),
     "I23": Mutation(
         "noetl/messaging/reannouncer.py",

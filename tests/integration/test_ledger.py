@@ -86,6 +86,31 @@ async def test_linear_playbook_runs_to_its_terminal_event(ledger: LedgerHarness)
     assert head["end_time"] is not None
 
 
+async def decisions_apart(ledger: LedgerHarness, execution: int) -> tuple[int, int]:
+    """How many rows of decisions there are, and how many that were not written with the event they follow from.
+
+    A crash can come between two transactions, and not within one.
+    """
+    record = await ledger.database.fetchrow(
+        "SELECT count(*) AS decided, count(*) FILTER (WHERE decided.xmin <> cause.xmin) AS apart"
+        " FROM noetl.event AS decided JOIN noetl.event AS cause"
+        " ON cause.execution_id = decided.execution_id AND cause.event_id = decided.parent_event_id"
+        " WHERE decided.event_type IN ('step.enter', 'command.issued', 'playbook.completed')"
+        " AND cause.event_type = 'command.completed' AND decided.execution_id = $1",
+        execution,
+    )
+    assert record is not None
+    return record["decided"], record["apart"]
+
+
+async def test_event_and_what_follows_from_it_are_written_in_one_transaction(ledger: LedgerHarness) -> None:
+    """I22."""
+    execution = await ledger.start("ledger/linear")
+    for _ in range(2):
+        await ledger.work(await asyncio.wait_for(ledger.announcer.queue.get(), 10), {"ok": True})
+    assert await decisions_apart(ledger, execution) == (3, 0)
+
+
 async def test_parallel_loop_with_many_workers_issues_its_successor_once(ledger: LedgerHarness) -> None:
     execution = await ledger.start("ledger/parallel", n=800)
     assert await ledger.run_workers(lambda item: {"n": item.step}, workers=32) == 802
@@ -138,6 +163,7 @@ async def test_two_processes_on_one_database_decide_once(migrated_database_url: 
     log = await ledger.log(execution)
     assert sum(event == "command.issued" for event, _, _ in log) == 42
     assert sum(event.startswith("playbook.") for event, _, _ in log) == 1
+    assert (await decisions_apart(ledger, execution))[1] == 0
 
 
 async def test_second_claim_by_another_worker_is_refused(ledger: LedgerHarness) -> None:

@@ -142,7 +142,7 @@ kind: Playbook
 metadata: {name: child, path: worker/child}
 workflow:
   - step: start
-    tool: {kind: python, args: {v: "{{ v }}"}, code: "result = {'v': v}"}
+    tool: {kind: python, args: {v: "{{ v }}"}, code: "import time; time.sleep(0.3); result = {'v': v}"}
 """
     await server.catalog.register(child)
     tool = {"kind": "playbook", "path": "worker/child", "args": {"v": 42}, "return_step": "start", "poll_interval": 1}
