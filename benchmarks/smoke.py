@@ -15,9 +15,8 @@ import argparse
 import asyncio
 import os
 import re
-import shutil
 import sys
-import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +24,7 @@ import orjson
 import uvloop
 
 from benchmarks.load.__main__ import REFERENCE_VARIABLE, machine
+from benchmarks.load.apache_bench import apache_bench, is_installed
 from benchmarks.load.connection import encode
 from benchmarks.load.figures import Figures, ratios, table
 from benchmarks.load.playbooks import chain, execute, register
@@ -41,17 +41,13 @@ HIGHEST_P95_MS: Final = 100.0
 HIGHEST_RSS_MIB: Final = 512.0
 _COUNTER: Final = re.compile(rb"noetl_events_ingested_total\{([^}]*)\} ([0-9.e+]+)")
 
-_REPORT: Final = re.compile(
-    rb"^(Complete requests|Failed requests|Non-2xx responses|Time taken for tests): +([\d.]+)", re.MULTILINE
-)
-
 
 async def smoke(target: Target, requests: int) -> Figures:
     """Run it on one server; the notes say what was stored and counted."""
     await register(target, "tests/fixtures/routing_test", chain(2))
     execution_id = await execute(target, "tests/fixtures/routing_test")
     body = orjson.dumps(event_body(execution_id))
-    send = _apache_bench if shutil.which("ab") else _own_generator
+    send = partial(apache_bench, connections=CONNECTIONS) if is_installed() else _own_generator
     await send(target, body, WARM_UP_REQUESTS)
     count_query = "SELECT count(*) FROM noetl.event WHERE execution_id = $1 AND event_type = 'step.enter'"
     rows_before = (await target.rows(count_query, int(execution_id)))[0][0]
@@ -78,27 +74,6 @@ async def _counted(target: Target) -> int:
             for labels, value in _COUNTER.findall(answer.body)
             if b'event_type="step.enter"' in labels and b'status="ok"' in labels
         )
-    )
-
-
-async def _apache_bench(target: Target, body: bytes, requests: int) -> Figures:
-    with tempfile.TemporaryDirectory() as folder:
-        payload, times = Path(folder) / "payload.json", Path(folder) / "times.tsv"
-        await asyncio.to_thread(payload.write_bytes, body)
-        process = await asyncio.create_subprocess_exec(
-            "ab", *("-q", "-n", str(requests), "-c", str(CONNECTIONS), "-k", "-p", str(payload), "-g", str(times)),
-            *("-T", "application/json", f"http://{target.host}:{target.port}/api/events"),
-            stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        output, _ = await process.communicate()
-        lines = (await asyncio.to_thread(times.read_text)).splitlines()[1:]
-    found = {name: float(value) for name, value in _REPORT.findall(output)}
-    return Figures(
-        "requests",
-        {POST_EVENT: [int(line.split("\t")[4]) / 1e3 for line in lines]},
-        count=int(found[b"Complete requests"]),
-        errors=int(found[b"Failed requests"] + found.get(b"Non-2xx responses", 0.0)),
-        seconds=found[b"Time taken for tests"],
     )
 
 
@@ -156,7 +131,7 @@ def main() -> None:
     parser.add_argument("--cpu", type=int, default=0)
     options = parser.parse_args()
     rows = uvloop.run(run(options.requests, options.reference, options.cpu))
-    print(f"{machine()}; {'ApacheBench' if shutil.which('ab') else 'own generator'}\n\n{table(rows)}\n")
+    print(f"{machine()}; {'ApacheBench' if is_installed() else 'own generator'}\n\n{table(rows)}\n")
     for row in rows:
         print(f"{row['server']}: {row['rows']} rows, counter + {row['counted']}, slowest {row['max']:.1f} ms")
     print("\n".join(ratios(rows)))

@@ -6,6 +6,7 @@ Without scenarios all run. Everything is started here: PostgreSQL and NATS from 
 The reference is the program of its binary (`cargo install --locked noetl-server@2.62.1`), also named by the variable
 NOETL_REFERENCE_BINARY. `--cpu 0` confines each server to that CPU,
 `--processes 2` starts ours with so many processes. `--scale` shortens or lengthens all runs.
+`events ab`, where ApacheBench is installed, is `events 1` with a load generator that takes less CPU from the servers.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import orjson
 import uvloop
 
 from benchmarks.load import scenarios
+from benchmarks.load.apache_bench import is_installed
 from benchmarks.load.figures import ratios, table
 from benchmarks.load.servers import open_servers
 
@@ -45,6 +47,8 @@ def chosen(scale: float) -> dict[str, Callable[[Target], Awaitable[Figures]]]:
         "playbooks": partial(scenarios.playbooks, steps=5, workers=32, executions=max(32, int(400 * scale))),
         "reads": partial(scenarios.reads, connections=16, seconds=seconds),
     }
+    if is_installed():
+        found["events ab"] = partial(scenarios.events_of_apache_bench, connections=64, seconds=seconds)
     for iterations in (100, 1_000, 10_000):
         found[f"loop {iterations}"] = partial(scenarios.loop, iterations=iterations, workers=32)
     for steps in (10, 100, 1_000):

@@ -7,6 +7,9 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Final
 
+import orjson
+
+from benchmarks.load.apache_bench import apache_bench
 from benchmarks.load.connection import encode
 from benchmarks.load.figures import Figures
 from benchmarks.load.playbooks import LOOP, chain, execute, register
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 POST_EVENT: Final = "POST /api/events"
 WARM_UP_SECONDS: Final = 1.0
+WARM_UP_REQUESTS: Final = 4_000
 COMMANDS_OF_A_SIZE: Final = 1_000
 PLAYBOOKS_BESIDE_READS: Final = 8
 """Started per second: little, and the same for a slow server and a fast one."""
@@ -129,6 +133,18 @@ async def open_loop(
 async def events(target: Target, *, executions: int, connections: int, seconds: float) -> Figures:
     """Worker events, closed loop, spread over so many executions."""
     return await closed_loop(target, await event_requests(target, executions), POST_EVENT, connections, seconds)
+
+
+async def events_of_apache_bench(target: Target, *, connections: int, seconds: float) -> Figures:
+    """Worker events of one execution, closed loop, by a load generator that leaves the CPUs to the server."""
+    await register(target, "bench/events", chain(2))
+    body = orjson.dumps(event_body(await execute(target, "bench/events")))
+    rate = (await apache_bench(target, body, WARM_UP_REQUESTS, connections=connections)).rate
+    meter = Meter(target)
+    meter.begin()
+    figures = await apache_bench(target, body, int(rate * seconds), connections=connections)
+    meter.end(figures)
+    return figures
 
 
 async def steady(target: Target, *, rate: float, connections: int, seconds: float) -> Figures:
