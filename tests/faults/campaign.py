@@ -411,7 +411,7 @@ class Session:
             text = server.log_text()
             new = text[self.logs_read.get(server, 0) :]
             self.logs_read[server] = len(text)
-            found += [line for line in new.splitlines() if any(sign in line for sign in DEFECTS)]
+            found += defects(new)
         return {"a server that met a defect": found[:5]} if found else {}
 
     def _show_logs(self) -> None:
@@ -502,6 +502,11 @@ async def _listen(url: str, heard: asyncio.Queue[str], ready: asyncio.Event) -> 
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def defects(log: str) -> list[str]:
+    """The lines that tell of a defect of the server, not of what it lives with."""
+    return [line for line in log.splitlines() if any(sign in line for sign in DEFECTS)]
 
 
 def percentiles(seconds: list[float]) -> str:

@@ -14,6 +14,7 @@ import yaml
 
 from noetl.dev.server_process import PythonProcess
 from noetl.dev.services import ServiceError, first_line
+from tests.faults.checker import REAL_WORKER
 from tests.faults.workflows import Workflow, loop
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class RealWorker(PythonProcess):
         self._server_url = server_url
         self._nats_url = nats_url
         self._lock = asyncio.Lock()
-        self.worker_id = "real-worker-0"
+        self.worker_id = f"{REAL_WORKER}-0"
         self.consumer = "real-worker"
         self.endings = 0
         """How often it ended by itself."""

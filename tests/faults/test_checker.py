@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+from noetl.errors import DatabaseError, DatabaseUnavailableError
+from noetl.http.middleware import ErrorResponses
 from noetl.ledger.items import StartExecution
+from tests.faults.campaign import defects
 from tests.faults.checker import HISTORY_RULES, MODEL_RULES, PUNCTUAL_RULES, RULES, check_on
 from tests.faults.history import History
 from tests.faults.workflows import MIXED
@@ -195,3 +198,13 @@ async def test_broken_promise_is_found(database: Any, play: Play, rule: str) -> 
 def test_every_rule_is_broken_here() -> None:
     rules = {*RULES, *PUNCTUAL_RULES, *HISTORY_RULES, *MODEL_RULES, "a client that was refused"}
     assert {*BREAKAGES, *TOLD} == rules
+
+
+def test_defect_of_a_server_is_found_in_its_log(caplog: pytest.LogCaptureFixture) -> None:
+    errors = ErrorResponses(debug=False)
+    errors.of(DatabaseUnavailableError("Database error: the database is unreachable"), {}, "GET", "/")
+    errors.of(DatabaseError("Database error"), {}, "GET", "/")
+    assert caplog.records, "an outage is logged, and is none"
+    assert defects(caplog.text) == []
+    errors.of(ZeroDivisionError(), {}, "GET", "/")
+    assert len(defects(caplog.text)) == 1
